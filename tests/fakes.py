@@ -1,1 +1,50 @@
 """Scripted stand-ins for every protocol: they answer at once and remember what they were asked."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from memory.types import Episode
+from model.types import CIRCUMPLEX, EMOTIONS, Affect
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+class FakeEmbedder:
+    """Sentences that share words are alike: each word is a fixed random direction, a sentence their unit sum."""
+
+    dim = 64
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        self.embedded.extend(texts)
+        rows = np.array([self._row(text) for text in texts], np.float32).reshape(len(texts), self.dim)
+        return rows
+
+    def _row(self, text: str) -> np.ndarray:
+        total = np.zeros(self.dim)
+        for word in text.lower().split() or [""]:
+            total += np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.dim)
+        return total / np.linalg.norm(total)
+
+
+def affect_of(emotion: str, strength: float = 1.0) -> Affect:
+    """An affect between neutral (strength 0) and an emotion (1), its numbers in agreement with each other."""
+    shares = {label: strength * (label == emotion) + (1 - strength) * (label == "neutral") for label in EMOTIONS}
+    valence, arousal = (sum(shares[label] * CIRCUMPLEX[label][axis] for label in EMOTIONS) for axis in (0, 1))
+    likeliest = max(shares, key=shares.__getitem__)
+    return Affect(valence, likeliest, shares, valence, arousal, confidence=shares[likeliest])
+
+
+def episode_of(id: str, text: str = "a word", emotion: str = "neutral", user: str = "ann", **fields: Any) -> Episode:
+    """An episode of 2026-01-01 unless told otherwise."""
+    fields = {"thread_id": "thread", "at": datetime(2026, 1, 1, tzinfo=UTC), "reply": "I hear you."} | fields
+    return Episode(id=id, user=user, text=text, affect=fields.pop("affect", affect_of(emotion)), **fields)
