@@ -12,7 +12,6 @@ import numpy as np
 from memory.types import Episode
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
 
-
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
