@@ -11,6 +11,7 @@ import numpy as np
 
 from memory.types import Episode
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
+from perception.types import Faces, Frames, Speech, Transcript, Word
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
@@ -47,3 +48,42 @@ def episode_of(id: str, text: str = "a word", emotion: str = "neutral", user: st
     """An episode of 2026-01-01 unless told otherwise."""
     fields = {"thread_id": "thread", "at": datetime(2026, 1, 1, tzinfo=UTC), "reply": "I hear you."} | fields
     return Episode(id=id, user=user, text=text, affect=fields.pop("affect", affect_of(emotion)), **fields)
+
+
+# ---- perception ------------------------------------------------------------------------------------------------------
+
+
+class FakeAsr:
+    """A recogniser that hears what it is told, or nothing, and keeps what it was given."""
+
+    def __init__(self, text: str = "I had a long day.", language: str = "en") -> None:
+        self.text, self.language = text, language
+        self.heard: list[Speech] = []
+        self.transcribed: list[Speech] = []
+
+    def hears_speech(self, speech: Speech) -> bool:
+        self.heard.append(speech)
+        return bool(self.text)
+
+    def transcribe(self, speech: Speech) -> Transcript:
+        self.transcribed.append(speech)
+        words = self.text.split()
+        step_s = speech.duration_s / max(len(words), 1)
+        times = tuple(Word(word, i * step_s, (i + 1) * step_s, 0.9) for i, word in enumerate(words))
+        return Transcript(self.text, self.language if words else "", times)
+
+
+class FakeFaceFinder:
+    """A face finder that takes the middle of every frame for the one face, or sees none."""
+
+    def __init__(self, *, sees_face: bool = True) -> None:
+        self.sees_face = sees_face
+        self.followed: list[Frames] = []
+
+    def follow(self, frames: Frames) -> Faces | None:
+        self.followed.append(frames)
+        if not self.sees_face:
+            return None
+        n, height, width, _ = frames.images.shape
+        box = np.array([width / 4, height / 4, width * 3 / 4, height * 3 / 4], np.float32)
+        return Faces(np.zeros((n, 160, 160, 3), np.uint8), frames.times_s, np.tile(box, (n, 1)))
