@@ -36,6 +36,18 @@ CIRCUMPLEX: Mapping[str, tuple[float, float]] = {
 """Valence and arousal in [-1, 1] of each basic emotion, after Russell (1980), "A circumplex model of affect"."""
 
 
+STRATEGIES: Mapping[str, str] = {
+    "explore": "ask gently and learn more about what happened",
+    "reflect": "show that I understand and name the feeling",
+    "comfort": "comfort them and assure them that the feeling is all right",
+    "celebrate": "share their joy and ask about it",
+    "suggest": "offer one small step that may help",
+    "inform": "answer what they ask, plainly and kindly",
+    "clarify": "say what I may have misread and ask how they really feel",
+}
+"""What a reply may aim at, and the goal as the thought words it; after ESConv's strategies (Liu et al. 2021)."""
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One line of the dialogue so far."""
@@ -104,15 +116,11 @@ class Thought:
 
 @dataclass(frozen=True)
 class ReplyBrief:
-    """All the reply is told beyond the dialogue: the thought (None for small talk), memories and manner.
-
-    `guidance` is one sentence on how to answer; `memories` are short lines about earlier turns.
-    """
+    """All the reply is told beyond the dialogue: the thought (None for small talk) and short lines about earlier turns."""
 
     thought: Thought | None
-    guidance: str
     memories: tuple[str, ...] = ()
-    max_tokens: int = 80
+    max_tokens: int = 64
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ class AffectModel(Protocol):
     def perceive(self, prefix: Any) -> Affect:
         """Level 1: sentiment and emotion. `open` is still empty; `understand` decodes it."""
 
-    def understand(self, prefix: Any) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(self, prefix: Any, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2: scenario, cause and intent; and level 1's open-vocabulary words, decoded in the same batch."""
 
     def empathize(self, prefix: Any, brief: ReplyBrief) -> Iterator[str]:

@@ -1,0 +1,347 @@
+"""Named variants: which parts they are made of, and how they are loaded and saved.
+
+A variant is a function that builds the whole model with random weights (under `torch.device("meta")` without any).
+`load` builds only what a checkpoint was trained for, fills it strictly, and gives the model ready to be asked.
+A checkpoint is a folder:
+
+    manifest.json          what it is: variant, phase, modalities, data, date, metrics, licence, hashes, calibration
+    lora/                  low-rank adapters of the language model, as peft writes them
+    branches.safetensors   Q-Formers, face adapter, fusion and the small face network, where trained
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    HubertConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from perception.types import Modality
+
+from .adapters import FaceAdapter, add_lora
+from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
+from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
+from .encoders.facial import CnnFacial, SwinFacial, swin_base
+from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14
+from .engine import LocalModel, Scaling
+from .fusion import ExpertFusion
+from .nano_emox import NanoEmoX
+from .processor import Processor
+from .qformer import QFormer
+from .types import ModelCard
+
+TINY_WIDTH = 32
+
+
+def _tiny_lm() -> nn.Module:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=320, hidden_size=TINY_WIDTH, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True, pad_token_id=0,
+        )
+    )  # fmt: skip
+
+
+def _smollm2_135m() -> nn.Module:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+            num_key_value_heads=3, max_position_embeddings=8192, rms_norm_eps=1e-5, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 100_000.0}, bos_token_id=1, eos_token_id=2,
+            pad_token_id=2,
+        )
+    )  # fmt: skip
+
+
+def _qwen2_5_1_5b() -> nn.Module:
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=151_936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
+            num_key_value_heads=2, max_position_embeddings=32_768, rms_norm_eps=1e-6, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0}, bos_token_id=151_643,
+            eos_token_id=151_645,
+        )
+    )  # fmt: skip
+
+
+def _tiny_clip() -> nn.Module:
+    config = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=4, num_attention_heads=2,
+                              image_size=224, patch_size=56)  # fmt: skip
+    return ClipVisual(config, scales=(1, 2, 4))
+
+
+def _tiny_hubert() -> nn.Module:
+    config = HubertConfig(hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32,
+                          conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)  # fmt: skip
+    return HubertAcoustic(config, scales=(1, 2, 4))
+
+
+VISUALS: dict[str, Callable[[], nn.Module]] = {
+    "clip-vit-l14": lambda: ClipVisual(clip_vit_large_patch14()),
+    "mobilenet-v2": MobileNetVisual,
+    "tiny-clip": _tiny_clip,
+}
+ACOUSTICS: dict[str, Callable[[], nn.Module]] = {
+    "hubert-large": lambda: HubertAcoustic(chinese_hubert_large()),
+    "whisper-base": lambda: WhisperAcoustic(whisper_base()),
+    "tiny-hubert": _tiny_hubert,
+}
+FACIALS: dict[str, Callable[[], nn.Module]] = {
+    "swin-b": lambda: SwinFacial(swin_base()),
+    "cnn": CnnFacial,
+    "tiny-cnn": lambda: CnnFacial(width=16),
+}
+LANGUAGE_MODELS: dict[str, Callable[[], nn.Module]] = {
+    "qwen2.5-1.5b": _qwen2_5_1_5b,
+    "smollm2-135m": _smollm2_135m,
+    "tiny-llama": _tiny_lm,
+}
+
+NANO_EMOX_2B = NanoEmoxConfig("nano_emox_2b", "clip-vit-l14", "hubert-large", "swin-b", "qwen2.5-1.5b", RELEASED)
+NANO_EMOX_EMBEDDED = NanoEmoxConfig(
+    "nano_emox_embedded",
+    "mobilenet-v2",
+    "whisper-base",
+    "cnn",
+    "smollm2-135m",
+    CHATML,
+    video=QFormerConfig(n_queries=8, width=256, n_heads=4, ffn_width=1024),
+    audio=QFormerConfig(n_queries=8, width=256, n_heads=4, ffn_width=1024, n_positions=8),
+    fusion=FusionConfig(width=256, n_heads=4),
+    face=FaceConfig(adapter_width=512, time_embed=True),
+    lora=LoraSettings(dropout=0.0),
+    face_px=64,
+)
+_TINY_QFORMER = QFormerConfig(n_queries=3, width=16, n_layers=2, n_heads=2, ffn_width=32, n_positions=8)
+NANO_EMOX_TINY = NanoEmoxConfig(
+    "nano_emox_tiny",
+    "tiny-clip",
+    "tiny-hubert",
+    "tiny-cnn",
+    "tiny-llama",
+    RELEASED,
+    video=_TINY_QFORMER,
+    audio=_TINY_QFORMER,
+    fusion=FusionConfig(width=16, n_heads=2),
+    face=FaceConfig(width=16, n_queries=2, n_heads=2, adapter_width=16, time_embed=True),
+    face_px=64,
+)
+VARIANTS = {config.variant: config for config in (NANO_EMOX_2B, NANO_EMOX_EMBEDDED, NANO_EMOX_TINY)}
+
+BRANCHES = ("video", "audio", "face", "fusion")
+"""Parts that are trained besides LoRA, each a module of `NanoEmoX`."""
+
+
+def nano_emox_2b() -> NanoEmoX:
+    """The paper's model: CLIP ViT-L/14, HuBERT-large, FaceXFormer's Swin-B, Qwen2.5-1.5B with LoRA 16; 2.32 B."""
+    return compose(NANO_EMOX_2B)
+
+
+def nano_emox_embedded() -> NanoEmoX:
+    """The default: MobileNetV2, Whisper base, a small face network, SmolLM2-135M with LoRA 16; for two CPU cores."""
+    return compose(NANO_EMOX_EMBEDDED)
+
+
+def nano_emox_tiny() -> NanoEmoX:
+    """Every part in miniature with random weights, for tests."""
+    return compose(NANO_EMOX_TINY)
+
+
+def compose(
+    config: NanoEmoxConfig, *, lm: nn.Module | None = None, branches: Collection[str] = BRANCHES, lora: bool = True
+) -> NanoEmoX:
+    """Put a variant together.
+
+    Args:
+        config: the variant.
+        lm: a causal language model that is already loaded; by default a new one from the config.
+        branches: which of `BRANCHES` to build; an encoder is built only where a branch reads it.
+        lora: add low-rank adapters.
+    """
+    lm = LANGUAGE_MODELS[config.lm]() if lm is None else lm
+    width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator]
+    visual = VISUALS[config.visual]() if {"video", "fusion"} & set(branches) else None
+    acoustic = ACOUSTICS[config.acoustic]() if {"audio", "fusion"} & set(branches) else None
+    facial = FACIALS[config.facial]() if "face" in branches else None
+    built: dict[str, Any] = {}
+    if "video" in branches and visual is not None:
+        built["video"] = QFormer(visual.width, width, **asdict(config.video))  # type: ignore[arg-type]
+    if "audio" in branches and acoustic is not None:
+        built["audio"] = QFormer(acoustic.width, width, **asdict(config.audio))  # type: ignore[arg-type]
+    if "face" in branches and facial is not None:
+        built["face"] = FaceAdapter(facial.width, width, **asdict(config.face))  # type: ignore[arg-type]
+    if "fusion" in branches and acoustic is not None and visual is not None:
+        built["fusion"] = ExpertFusion(acoustic.scale_widths, visual.scale_widths, width, **asdict(config.fusion))  # type: ignore[arg-type]
+    if lora:
+        lm = add_lora(lm, config.lora)
+    return NanoEmoX(lm, visual=visual, acoustic=acoustic, facial=facial, **built)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is, shown by `emox doctor`.
+
+    `modalities` are those it was trained to read; `files` are SHA-256 sums by path; `scaling` holds the calibration of
+    each label task as {"weight": [...], "bias": [...]}.
+    """
+
+    variant: str
+    version: str
+    phase: str
+    modalities: tuple[Modality, ...]
+    data: tuple[str, ...]
+    date: str
+    licence: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    scaling: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, of another variant, or not in safetensors."""
+
+
+def embedded_checkpoint() -> Path:
+    """Folder of the checkpoint that comes with the package."""
+    return Path(__file__).parent / "checkpoints" / "embedded"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and verify a checkpoint's manifest and the hashes of its files.
+
+    Raises:
+        CheckpointError: no manifest, another format, a pickle, a missing or changed file.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a checkpoint: it has no manifest.json")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(**{**facts, "modalities": tuple(facts["modalities"]), "data": tuple(facts["data"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a manifest of this version: {error}") from None
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if file.suffix not in {".safetensors", ".json", ".md"}:
+            raise CheckpointError(f"{file} is refused: weights must be safetensors, which cannot run code")
+        if not file.is_file() or _sha256(file) != expected:
+            raise CheckpointError(f"{file} is missing or differs from its manifest: fetch the checkpoint again")
+    return manifest
+
+
+def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu") -> LocalModel:
+    """Load a checkpoint over its language model, ready to be asked; only what it was trained for is built.
+
+    Args:
+        lm_folder: local folder of the language model the checkpoint's variant is made of.
+        checkpoint: folder of the checkpoint; by default the embedded one.
+        device: where it runs.
+
+    Raises:
+        CheckpointError: as `read_manifest`, or tensors that do not fit the variant.
+    """
+    checkpoint = checkpoint or embedded_checkpoint()
+    manifest = read_manifest(checkpoint)
+    if manifest.variant not in VARIANTS:
+        raise CheckpointError(f"{checkpoint} is for {manifest.variant}, which is none of {', '.join(VARIANTS)}")
+    config = VARIANTS[manifest.variant]
+    lm = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16, local_files_only=True)
+    if (checkpoint / "lora").is_dir():
+        lm = _with_merged_lora(lm, checkpoint / "lora", config)
+    file = checkpoint / "branches.safetensors"
+    state = load_file(file) if file.is_file() else {}
+    model = compose(config, lm=lm, branches={name.split(".")[0] for name in state} & set(BRANCHES), lora=False)
+    _fill(model, state, checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True)
+    processor = Processor(tokenizer, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
+    card = ModelCard(manifest.variant, manifest.version, frozenset(manifest.modalities))
+    scaling = {task: Scaling(tuple(s["weight"]), tuple(s["bias"])) for task, s in manifest.scaling.items()}
+    return LocalModel(model.to(device), processor, card, scaling)
+
+
+def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
+    """Write a checkpoint; the folder appears whole or not at all.
+
+    Raises:
+        FileExistsError: the folder is there already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: name a new folder, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        if hasattr(model.lm, "peft_config"):
+            model.lm.save_pretrained(partial / "lora")  # type: ignore[operator]
+            (partial / "lora" / "README.md").unlink(missing_ok=True)
+        state = _trained_state(model)
+        if state:
+            save_file(state, partial / "branches.safetensors")
+        files = {str(path.relative_to(partial)): _sha256(path) for path in sorted(partial.rglob("*.*"))}
+        manifest = replace(manifest, files=files)
+        (partial / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _trained_state(model: NanoEmoX) -> dict[str, Tensor]:
+    """Tensors of the branches, and of the face network where it is ours, in bf16."""
+    parts = {name: getattr(model, name) for name in BRANCHES if getattr(model, name) is not None}
+    if isinstance(model.facial, CnnFacial):
+        parts["facial"] = model.facial
+    return {
+        f"{part}.{name}": tensor.to(torch.bfloat16).contiguous() if tensor.is_floating_point() else tensor
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _fill(model: NanoEmoX, state: dict[str, Tensor], checkpoint: Path) -> None:
+    """Load branch tensors strictly: each must be expected and none may be missing."""
+    expected = _trained_state(model)
+    odd = sorted(set(state) ^ set(expected)) + [
+        name for name in set(state) & set(expected) if state[name].shape != expected[name].shape
+    ]
+    if odd:
+        raise CheckpointError(
+            f"{checkpoint} does not fit its variant: {odd[0]} and {len(odd) - 1} other tensors differ"
+        )
+    model.load_state_dict(state, strict=False)  # the rest is frozen and loaded from its own source
+
+
+def _with_merged_lora(lm: nn.Module, folder: Path, config: NanoEmoxConfig) -> nn.Module:
+    """Fold the adapters into the language model's weights, so that they cost nothing afterwards."""
+    from peft import PeftModel
+
+    adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if adapter.get("r") != config.lora.rank or set(adapter.get("target_modules", ())) != set(config.lora.targets):
+        raise CheckpointError(
+            f"{folder} holds LoRA of rank {adapter.get('r')}, {config.variant} has {config.lora.rank}"
+        )
+    return PeftModel.from_pretrained(lm, str(folder)).merge_and_unload()  # type: ignore[arg-type, return-value]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

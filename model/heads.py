@@ -1,0 +1,147 @@
+"""Perception, understanding and interaction as branches of one shared prefix.
+
+Label tasks are not generated and parsed: each candidate is scored, which gives a distribution. Open tasks are
+decoded greedily, all at once, one token per branch and step, under rules that keep them short and clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .branches import BranchCache
+
+Embed = Callable[[Sequence[int]], Tensor]
+"""Token ids -> embeddings (L, D)."""
+
+Head = Callable[[Tensor], Tensor]
+"""Last hidden states (N, D) -> logits (N, V)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A label task: ask `question` on branch `root` and score each of `candidates`, all as token ids.
+
+    A candidate that begins another (none does among ours) would need its stop token included.
+    """
+
+    root: int
+    question: list[int]
+    candidates: list[list[int]]
+
+
+def score(cache: BranchCache, choices: Mapping[str, Choice], embed: Embed, head: Head) -> dict[str, Tensor]:
+    """Log-probability of every candidate of every task, in one forward pass.
+
+    Returns:
+        task -> float32 (n_candidates,), the sum over each candidate's tokens given the prefix and the question.
+    """
+    pieces: dict[int, Tensor] = {}
+    asked: dict[str, tuple[int, list[int]]] = {}
+    for task, choice in choices.items():
+        question = cache.fork(choice.root)
+        pieces[question] = embed(choice.question)
+        branches = []
+        for candidate in choice.candidates:
+            branch = cache.fork(question, after=len(choice.question))
+            branches.append(branch)
+            if len(candidate) > 1:  # the last token is only predicted, so a one-token label costs nothing
+                pieces[branch] = embed(candidate[:-1])
+        asked[task] = (question, branches)
+    hidden = cache.extend(pieces)
+
+    scores = {}
+    for task, choice in choices.items():
+        question, branches = asked[task]
+        last = hidden[question][-1:]
+        rows = [
+            torch.cat([last, hidden[branch]]) if branch in hidden else last for branch in branches
+        ]  # the states that predict each candidate's tokens
+        log_p = head(torch.cat(rows)).float().log_softmax(-1)
+        targets = torch.tensor([token for candidate in choice.candidates for token in candidate])
+        token_log_p = log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
+        per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
+        scores[task] = torch.stack([part.sum() for part in per_candidate])
+    return scores
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How an open answer is decoded.
+
+    `stop` tokens end it and are left out; `last` tokens end it and are kept (a full stop); `banned` are never chosen.
+    `min_tokens` must come before any end. `no_repeat` forbids the second use of any run of that many tokens, and
+    `repetition_penalty` divides the logits of used tokens (Keskar et al. 2019, arXiv:1909.05858).
+    """
+
+    max_tokens: int
+    stop: frozenset[int] = frozenset()
+    last: frozenset[int] = frozenset()
+    banned: tuple[int, ...] = ()
+    min_tokens: int = 1
+    no_repeat: int = 4
+    repetition_penalty: float = 1.0
+
+
+@dataclass
+class _Running:
+    rules: Rules
+    state: Tensor
+    tokens: list[int] = field(default_factory=list)
+
+
+def decode(
+    cache: BranchCache, starts: Mapping[int, Tensor], rules: Mapping[int, Rules], embed: Embed, head: Head
+) -> Iterator[tuple[int, int]]:
+    """Decode several branches at once, greedily.
+
+    Args:
+        starts: branch -> last hidden state (D,) of what has been fed to it.
+        rules: branch -> its rules.
+
+    Yields:
+        (branch, token) as each token is chosen; a branch that has ended yields no more.
+    """
+    running = {branch: _Running(rules[branch], state) for branch, state in starts.items()}
+    while running:
+        logits = head(torch.stack([run.state for run in running.values()])).float()
+        chosen: dict[int, int] = {}
+        for (branch, run), row in zip(list(running.items()), logits, strict=True):
+            token = _choose(row, run)
+            if token in run.rules.stop:
+                del running[branch]
+                continue
+            run.tokens.append(token)
+            yield branch, token
+            if token in run.rules.last or len(run.tokens) >= run.rules.max_tokens:
+                del running[branch]
+            else:
+                chosen[branch] = token
+        hidden = cache.extend({branch: embed([token]) for branch, token in chosen.items()})
+        for branch, state in hidden.items():
+            running[branch].state = state[-1]
+
+
+def _choose(logits: Tensor, run: _Running) -> int:
+    rules, tokens = run.rules, run.tokens
+    if rules.repetition_penalty != 1.0 and tokens:
+        used = torch.tensor(sorted(set(tokens)), device=logits.device)
+        values = logits[used]
+        logits[used] = torch.where(values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty)
+    banned = [*rules.banned, *_would_repeat(tokens, rules.no_repeat)]
+    if len(tokens) < rules.min_tokens:
+        banned += [*rules.stop, *rules.last]
+    if banned:
+        logits[banned] = -torch.inf
+    return int(logits.argmax())
+
+
+def _would_repeat(tokens: list[int], n: int) -> list[int]:
+    """Tokens that would complete a run of `n` tokens already there."""
+    if n < 1 or len(tokens) < n:
+        return []
+    tail = tokens[len(tokens) - n + 1 :]
+    return [tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == tail]

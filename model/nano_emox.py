@@ -1,0 +1,139 @@
+"""Nano-EmoX: frozen encoders, trained branches, one language model (arXiv 2603.02123; section 2).
+
+    frames -> visual   -> Q-Former   -> 32 tokens  frame
+    speech -> acoustic -> Q-Former   -> 32 tokens  audio
+    faces  -> facial   -> attention  ->  4 tokens  face
+    speech and frames at three depths -> experts -> 1 token  multi
+    text ------------------------------> embeddings
+
+`embed` splices the soft tokens into the prompt's embeddings; the loss and generation both use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .adapters import FaceAdapter
+from .encoders.features import Features
+from .fusion import ExpertFusion
+from .processor import SLOTS, Inputs
+from .qformer import QFormer
+
+IGNORED = -100
+"""Label of tokens that are not supervised."""
+
+
+@dataclass(frozen=True)
+class EncoderOutputs:
+    """What the frozen encoders give: all that training needs, and what the feature cache keeps."""
+
+    visual: Features | None = None
+    acoustic: Features | None = None
+    facial: Features | None = None
+
+
+@dataclass(frozen=True)
+class SoftTokens:
+    """Soft tokens by slot, each (B, n, D_lm); `gates` (B, 3) are the experts' weights where `multi` is there."""
+
+    tokens: dict[str, Tensor]
+    gates: Tensor | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Slot -> number of soft tokens."""
+        return {slot: tokens.shape[1] for slot, tokens in self.tokens.items()}
+
+
+class NanoEmoX(nn.Module):
+    """The whole model. A branch given as None was not trained or is not needed; its slots then do not exist."""
+
+    def __init__(
+        self,
+        lm: nn.Module,
+        *,
+        visual: nn.Module | None = None,
+        acoustic: nn.Module | None = None,
+        facial: nn.Module | None = None,
+        video: QFormer | None = None,
+        audio: QFormer | None = None,
+        face: FaceAdapter | None = None,
+        fusion: ExpertFusion | None = None,
+    ) -> None:
+        super().__init__()
+        self.visual, self.acoustic, self.facial = visual, acoustic, facial
+        self.video, self.audio, self.face, self.fusion = video, audio, face, fusion
+        self.lm = lm
+
+    @property
+    def slots(self) -> frozenset[str]:
+        """Slots this model can fill."""
+        there = {"multi": self.fusion, "audio": self.audio, "face": self.face, "frame": self.video}
+        return frozenset(slot for slot, branch in there.items() if branch is not None)
+
+    @torch.no_grad()
+    def encode(self, inputs: Inputs) -> EncoderOutputs:
+        """Run the frozen encoders on what is there."""
+
+        def run(encoder: nn.Module | None, pixels_or_samples: Tensor | None) -> Features | None:
+            return encoder(pixels_or_samples) if encoder is not None and pixels_or_samples is not None else None
+
+        return EncoderOutputs(
+            run(self.visual, inputs.frames), run(self.acoustic, inputs.clips), run(self.facial, inputs.faces)
+        )
+
+    def soft_tokens(self, features: EncoderOutputs) -> SoftTokens:
+        """Run the trained branches on encoder outputs, live or from the cache."""
+        tokens: dict[str, Tensor] = {}
+        gates = None
+        if self.fusion is not None and features.acoustic is not None and features.visual is not None:
+            tokens["multi"], gates = self.fusion(features.acoustic, features.visual)
+        if self.audio is not None and features.acoustic is not None:
+            tokens["audio"] = self.audio(features.acoustic)
+        if self.face is not None and features.facial is not None:
+            tokens["face"] = self.face(features.facial)
+        if self.video is not None and features.visual is not None:
+            tokens["frame"] = self.video(features.visual)
+        return SoftTokens({slot: tokens[slot] for slot in SLOTS if slot in tokens}, gates)
+
+    def embed(self, ids: Tensor, soft: SoftTokens, placeholders: dict[str, int]) -> Tensor:
+        """Embeddings of a prompt with its soft tokens in place.
+
+        Args:
+            ids: (B, L) token ids, in which `placeholders[slot]` stands once for each soft token of that slot.
+            soft: the soft tokens of the same B rows.
+
+        Returns:
+            (B, L, D_lm).
+
+        Raises:
+            ValueError: a slot has another number of placeholders than of soft tokens.
+        """
+        table = self.lm.get_input_embeddings()
+        embeddings = table(ids.clamp(max=table.num_embeddings - 1))
+        for slot, placeholder in placeholders.items():
+            at = ids == placeholder
+            expected = soft.tokens[slot].shape[1] if slot in soft.tokens else 0
+            if not (at.sum(1) == expected).all():
+                raise ValueError(f"slot {slot} has {at.sum(1).tolist()} placeholders for {expected} soft tokens a row")
+            if expected:
+                values = soft.tokens[slot].to(embeddings.dtype).flatten(0, 1)
+                embeddings = embeddings.masked_scatter(at[..., None], values)
+        return embeddings
+
+    def loss(self, embeddings: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        """Next-token cross-entropy, mean over the supervised tokens.
+
+        Args:
+            embeddings: (B, L, D_lm), right-padded.
+            labels: (B, L) token ids, `IGNORED` on prompt and padding.
+            mask: (B, L) bool from the rows' lengths, True = a real token (a real end token included).
+        """
+        causal = self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+        hidden = causal.model(inputs_embeds=embeddings, attention_mask=mask.long(), use_cache=False).last_hidden_state
+        supervised = labels[:, 1:] != IGNORED
+        logits = causal.lm_head(hidden[:, :-1][supervised])  # only where a label is: the head is the widest layer
+        return F.cross_entropy(logits.float(), labels[:, 1:][supervised])

@@ -1,0 +1,171 @@
+"""A UserTurn and a question become tensors and token ids: one prompt builder, one fixed slot order (section 2.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perception.media import clip_bounds, frame_indices
+from perception.types import SAMPLE_RATE_HZ, UserTurn
+
+from .config import PromptStyle
+from .types import EMOTIONS, INTENTS, SENTIMENTS, Utterance
+
+SLOTS = ("multi", "audio", "face", "frame")
+"""Soft-token slots in prompt order; the subtitle or the dialogue follows them."""
+
+N_STEPS = 8
+FRAME_PX = 224
+
+SPECIAL_TOKENS = ("<ImageHere>", "<AudioHere>", "<FrameHere>", "<FaceHere>", "<MultiHere>")
+"""In the order in which the release adds them to Qwen2.5's vocabulary."""
+
+_MARKS = {"multi": "<MultiHere>", "audio": "<AudioHere>", "face": "<FaceHere>", "frame": "<FrameHere>"}
+_LEAD = {
+    "multi": ("Joint audio-visual summary: <Multi>", "</Multi>\n"),
+    "audio": ("Speech: <Audio>", "</Audio>\n"),
+    "face": ("Face: <Video>", "</Video>\n"),
+    "frame": ("Frames: <Video>", "</Video>\n"),
+}
+
+SENTIMENT_QUESTION = f"What is the person's sentiment: {', '.join(SENTIMENTS)}?"
+SENTIMENT_LEAD = "The character's sentiment state is"
+EMOTION_QUESTION = f"[Recognition] Which one of these labels fits the person best: {', '.join(EMOTIONS)}?"
+EMOTION_LEAD = "The most likely label is"
+OPEN_QUESTION = "[Recogn_OV] Name every emotion the person may be feeling."
+OPEN_LEAD = "The character's emotional state is"
+INTENT_QUESTION = f"[Intent] Which of these is the speaker's intent: {', '.join(INTENTS)}?"
+INTENT_LEAD = ""
+SCENARIO_QUESTION = "[Inference] What happened to the speaker?"
+SCENARIO_LEAD = 'It is about this: "'
+CAUSE_QUESTION = "[Inference] Which words show why the speaker feels {emotion}?"
+CAUSE_LEAD = 'The emotion cause is "'
+EMPATHY_QUESTION = (
+    "[Interaction] Think inside <think></think> in four lines (scene, the speaker's emotion, its cause, the aim of "
+    "your reply), then reply with care."
+)
+SMALL_TALK_QUESTION = "[Interaction] Reply with care."
+THOUGHT = (
+    '<think>\nFirstly, the event scenario is "{scenario}"\nSecondly, the emotion of the speaker is {emotion}.\n'
+    'Thirdly, the emotion cause is "{cause}"\nFourthly, the goal of my reply is to {goal}.\n</think>\n'
+)
+"""The chain of empathy (section 3.5); "the emotion of the speaker is" is the clause that scorers look for."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Encoder inputs of a batch; a modality that nobody in the batch has is None.
+
+    `frames` uint8 (B, 8, 3, 224, 224), `faces` uint8 (B, 8, 3, S, S), `clips` float32 (B, 8, 32000).
+    """
+
+    frames: Tensor | None = None
+    faces: Tensor | None = None
+    clips: Tensor | None = None
+
+
+class Processor:
+    """Turns text into ids and a turn into encoder inputs.
+
+    `tokenizer` is a transformers fast tokenizer. Where its vocabulary leaves room (Qwen2.5), the five special tokens
+    take the ids after its last one; otherwise they lie beyond the embedding table. Either way they only mark places:
+    `NanoEmoX.embed` overwrites them.
+    """
+
+    def __init__(self, tokenizer: Any, style: PromptStyle, *, max_tokens: int = 1024, face_px: int = 224) -> None:
+        self.tokenizer = tokenizer
+        self.style = style
+        self.max_tokens = max_tokens
+        self.face_px = face_px
+        self.first_placeholder = len(tokenizer)
+        self.stop_ids = frozenset(self.ids(style.stop)[:1]) | {tokenizer.eos_token_id}
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of `text` without any special tokens added. What a person wrote never becomes a control token."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def plain_ids(self, text: str) -> list[int]:
+        """Token ids of text from outside, in which `<|im_end|>` and its like are ordinary characters."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+
+    def tokens_with(self, characters: str) -> frozenset[int]:
+        """All tokens whose text holds one of `characters`."""
+        vocabulary = range(len(self.tokenizer))
+        texts = self.tokenizer.batch_decode([[token] for token in vocabulary])
+        return frozenset(token for token, text in zip(vocabulary, texts, strict=True) if set(text) & set(characters))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    @property
+    def placeholders(self) -> dict[str, int]:
+        """Slot -> the id that marks its soft tokens (Qwen2.5: 151665 to 151669 in the order of the release)."""
+        return {slot: self.first_placeholder + SPECIAL_TOKENS.index(name) for slot, name in _MARKS.items()}
+
+    def header_ids(self) -> list[int]:
+        """What every prompt starts with, whatever modalities follow."""
+        return self.ids(self.style.bos + self.style.human)
+
+    def prefix_ids(self, soft: dict[str, int], text: str = "", history: Sequence[Utterance] = ()) -> list[int]:
+        """Slots in fixed order, then the dialogue so far and what is said now; the header is not included.
+
+        Args:
+            soft: slot -> number of soft tokens, for the slots that are there.
+            text: what the person says now; may be empty.
+            history: the dialogue before it; its oldest lines are dropped when the prompt would exceed `max_tokens`.
+        """
+        ids: list[int] = []
+        for slot in SLOTS:
+            if slot in soft:
+                before, after = _LEAD[slot]
+                ids += self.ids(before) + [self.placeholders[slot]] * soft[slot] + self.ids(after)
+        subtitle = self.ids('Subtitle: "') + self.plain_ids(text) + self.ids('"\n') if text else []
+        room = self.max_tokens - len(ids) - len(subtitle)
+        lines = [self.plain_ids(f"{line.role}: {line.text}\n") for line in history]
+        while lines and sum(map(len, lines)) > room:
+            lines.pop(0)
+        if lines:
+            ids += self.ids("Dialogue so far:\n") + [i for line in lines for i in line]
+        return ids + subtitle
+
+    def question_ids(self, question: str, answer_lead: str = "") -> list[int]:
+        """The question, the change of sides and how the answer begins.
+
+        Each part is tokenised by itself, here as in training, so that a token never spans what is given and what
+        is asked for.
+        """
+        return self.ids(question + self.style.assistant) + self.ids(answer_lead)
+
+    def inputs(self, turn: UserTurn, slots: Collection[str]) -> Inputs:
+        """Encoder inputs of one turn (B = 1) for the slots that will be read."""
+        wants = set(slots)
+        frames = faces = clips = None
+        if wants & {"frame", "multi"} and turn.frames is not None:
+            images = turn.frames.images[frame_indices(len(turn.frames.images), N_STEPS)]
+            frames = _resized(images, FRAME_PX)[None]
+        if "face" in wants and turn.faces is not None:
+            faces = _resized(turn.faces.crops[frame_indices(len(turn.faces.crops), N_STEPS)], self.face_px)[None]
+        if wants & {"audio", "multi"} and turn.speech is not None:
+            clips = speech_clips(turn.speech.samples)[None]
+        return Inputs(frames, faces, clips)
+
+
+def speech_clips(samples: np.ndarray) -> Tensor:
+    """Eight two-second clips of speech (T,) at 16 kHz -> (8, 32000), zero-padded when shorter than two seconds."""
+    padded = np.pad(samples, (0, max(0, 32_000 - len(samples))))
+    return torch.from_numpy(
+        np.stack([padded[start:end] for start, end in clip_bounds(len(padded) / SAMPLE_RATE_HZ)]).astype(np.float32)
+    )
+
+
+def _resized(images: np.ndarray, size_px: int) -> Tensor:
+    """Images uint8 (N, H, W, 3) -> uint8 (N, 3, S, S); the aspect ratio is not kept (section 2.2)."""
+    channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return F.interpolate(channels_first, (size_px, size_px), mode="bilinear", antialias=True)
