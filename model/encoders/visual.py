@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from ..weights import read_state
 from .features import IMAGENET_MEAN, IMAGENET_STD, Encoder, Features, of_steps, to_pixels
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -126,8 +127,7 @@ class InvertedResidual(nn.Module):
 
 def mobilenet_state(path: Path) -> dict[str, Tensor]:
     """State dict for `MobileNetVisual.net` from a torchvision mobilenet_v2 .pth; the classifier is left out."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: value for name, value in state.items() if not name.startswith("classifier.")}
+    return {name: value for name, value in read_state(path).items() if not name.startswith("classifier.")}
 
 
 def _conv_bn_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
