@@ -1,0 +1,297 @@
+"""The contract of `MemoryStore`, against every implementation."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memory.chroma import ChromaStore
+from memory.errors import MemoryStoreError
+from memory.policy import WEIGHTS, cue_for
+from memory.scoring import episode_vector
+from memory.store import InMemoryStore, MemoryStore
+from memory.types import Episode, Query
+from model.types import EMOTIONS, INTENTS, Evidence, Understanding
+from perception.types import Absence
+from tests.fakes import FakeEmbedder, affect_of, episode_of
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+WORDS = ["my", "sister", "called", "about", "the", "wedding", "and", "rain", "ruined", "our", "long", "walk", "again"]
+
+
+@pytest.fixture(params=["in memory", "chroma"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
+    embedder = FakeEmbedder()
+    store: MemoryStore = InMemoryStore(embedder) if request.param == "in memory" else ChromaStore(tmp_path, embedder)
+    yield store
+    store.close()
+
+
+def many(n: int, user: str = "ann") -> list[Episode]:
+    """Varied episodes of one person, an hour apart, the last of them at NOW."""
+    random = np.random.default_rng(5)
+    return [
+        episode_of(
+            f"turn-{i}",
+            " ".join(random.choice(WORDS, 5)),
+            user=user,
+            at=NOW - timedelta(hours=n - 1 - i),
+            thread_id=f"thread-{i % 3}",
+            affect=affect_of(str(random.choice(EMOTIONS)), float(random.uniform(0.3, 1))),
+        )
+        for i in range(n)
+    ]
+
+
+def fill(store: MemoryStore, episodes: list[Episode]) -> list[Episode]:
+    for episode in episodes:
+        store.add(episode)
+    return episodes
+
+
+def ids(found: list) -> list[str]:
+    return [getattr(one, "episode", one).id for one in found]
+
+
+def test_an_episode_comes_back_whole(store: MemoryStore):
+    felt = replace(
+        affect_of("sad", 0.7),
+        open=("let down", "tired"),
+        evidence=Evidence(text={"sad": 1 / 3}, fusion={"sad": 0.1 + 0.2}),
+        absent={"face": Absence.NO_CONSENT},
+    )
+    understood = Understanding("a call", "she forgot", "she never", "Complain", {i: 1 / 30 for i in INTENTS})
+    episode = episode_of("id/with odd\x00 ünï 🙂", "line\nwith \x00 and 🙂", affect=felt, understanding=understood)
+    episode = replace(episode, modalities=("text", "voice"), recalled=("a", "b"), at=NOW.replace(microsecond=123457))
+    store.add(episode)
+    assert store.get("ann", episode.id) == episode
+    assert store.list("ann") == [episode]
+    assert store.recall("ann", Query("line", felt))[0].episode == episode
+
+
+def test_an_empty_memory_answers_everything_with_nothing(store: MemoryStore):
+    assert store.get("ann", "turn-1") is None
+    assert store.recall("ann", Query("hello", affect_of("sad"))) == []
+    assert store.list("ann") == []
+    assert store.count("ann") == 0
+    assert store.users() == ()
+
+
+def test_adding_the_same_episode_again_changes_nothing(store: MemoryStore):
+    episode = episode_of("a", "once")
+    store.add(episode)
+    store.add(
+        replace(episode, affect=replace(episode.affect, emotions=dict(reversed(episode.affect.emotions.items()))))
+    )
+    assert store.count("ann") == 1
+    assert store.list("ann") == [episode]
+
+
+@pytest.mark.parametrize("change", [{"text": "other"}, {"at": NOW}, {"affect": affect_of("sad")}])
+def test_an_id_cannot_be_given_to_other_content(store: MemoryStore, change: dict):
+    store.add(episode_of("a", "once"))
+    with pytest.raises(MemoryStoreError, match="'a' is already kept"):
+        store.add(replace(episode_of("a", "once"), **change))
+    assert store.list("ann") == [episode_of("a", "once")]
+
+
+def test_a_page_is_newest_first_and_pages_do_not_overlap(store: MemoryStore):
+    episodes = many(7)
+    fill(store, episodes[3:] + episodes[:3])  # the order of adding does not matter
+    assert store.list("ann", limit=50) == episodes[::-1]
+    pages = [ids(store.list("ann", limit=3, offset=offset)) for offset in (0, 3, 6, 9)]
+    assert pages == [["turn-6", "turn-5", "turn-4"], ["turn-3", "turn-2", "turn-1"], ["turn-0"], []]
+
+
+def test_episodes_of_one_instant_are_listed_by_id(store: MemoryStore):
+    fill(store, [episode_of(id, at=NOW) for id in ("b", "c", "a")])
+    assert ids(store.list("ann")) == ["a", "b", "c"]
+
+
+def test_a_list_can_be_narrowed_to_a_thread_and_a_time(store: MemoryStore):
+    fill(store, many(9))
+    assert ids(store.list("ann", thread_id="thread-1")) == ["turn-7", "turn-4", "turn-1"]
+    since, until = NOW - timedelta(hours=6), NOW - timedelta(hours=3)
+    assert ids(store.list("ann", since=since, until=until)) == ["turn-4", "turn-3", "turn-2"]
+    assert ids(store.list("ann", since=since, until=until, thread_id="thread-1")) == ["turn-4"]
+    assert store.list("ann", thread_id="thread-9") == []
+
+
+def test_times_before_1970_and_between_microseconds_keep_their_order(store: MemoryStore):
+    times = [datetime(1955, 3, 1, tzinfo=UTC), NOW, NOW + timedelta(microseconds=1)]
+    fill(store, [episode_of(str(i), at=at) for i, at in enumerate(times)])
+    assert ids(store.list("ann")) == ["2", "1", "0"]
+    assert ids(store.list("ann", until=times[2])) == ["1", "0"]
+    assert ids(store.list("ann", since=times[2])) == ["2"]
+
+
+def test_recall_ranks_by_words_and_feeling_as_brute_force_does(store: MemoryStore):
+    episodes = fill(store, many(40))
+    embedder = FakeEmbedder()
+    query = Query("the wedding of my sister", affect_of("angry", 0.8), limit=40, now=NOW)
+    cue = cue_for(query, embedder)
+    assert cue is not None
+    found = store.recall("ann", query)
+    assert sorted(ids(found)) == sorted(ids(episodes))
+    for one in found:
+        vector = episode_vector(embedder.embed([one.episode.text])[0], one.episode.affect)
+        assert one.parts["text"] + one.parts["affect"] == pytest.approx(float(vector @ cue.vector), abs=1e-5)
+        assert one.score == pytest.approx(sum(one.parts.values()))
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+def test_congruent_recall_brings_what_felt_alike_and_counter_what_was_brighter(store: MemoryStore):
+    for emotion in ("sad", "happy", "angry", "neutral"):
+        store.add(episode_of(emotion, "dinner with my sister", emotion, at=NOW))
+    felt = affect_of("sad", 0.8)
+    assert ids(store.recall("ann", Query("my sister", felt, "congruent", limit=1, now=NOW))) == ["sad"]
+    assert ids(store.recall("ann", Query("my sister", felt, "counter", limit=3, now=NOW))) == ["happy"]
+
+
+def test_factual_recall_ignores_what_was_felt(store: MemoryStore):
+    store.add(episode_of("asked", "my dentist is called Dr Bell", "happy", at=NOW))
+    store.add(episode_of("felt", "everything hurts", "fear", at=NOW))
+    found = store.recall("ann", Query("who is my dentist", affect_of("fear"), "factual", limit=2, now=NOW))
+    assert ids(found) == ["asked", "felt"]
+    assert found[0].parts["affect"] == 0
+
+
+def test_recall_without_a_policy_or_a_cue_brings_nothing(store: MemoryStore):
+    fill(store, many(3))
+    assert store.recall("ann", Query("my sister", affect_of("sad"), "none")) == []
+    assert store.recall("ann", Query(" ", None)) == []
+    assert store.recall("ann", Query("my sister", affect_of("sad"), limit=0)) == []
+
+
+def test_recall_gives_no_more_than_there_is(store: MemoryStore):
+    fill(store, many(3))
+    assert len(store.recall("ann", Query("my sister", affect_of("sad"), limit=500, now=NOW))) == 3
+
+
+def test_excluded_episodes_do_not_take_the_place_of_others(store: MemoryStore):
+    fill(store, many(60))
+    query = Query("my sister", affect_of("sad"), limit=5, now=NOW)
+    first = ids(store.recall("ann", query))
+    second = ids(store.recall("ann", replace(query, exclude=frozenset(first))))
+    assert len(second) == 5
+    assert not set(first) & set(second)
+    everything = frozenset(f"turn-{i}" for i in range(60))
+    assert store.recall("ann", replace(query, exclude=everything)) == []
+
+
+def test_recall_in_a_narrow_window_finds_what_is_there_among_many(store: MemoryStore):
+    fill(store, many(80))  # more than are searched before the window is looked at
+    since, until = NOW - timedelta(hours=50), NOW - timedelta(hours=47)
+    query = Query("my sister", affect_of("sad"), limit=5, now=NOW, since=since, until=until)
+    assert sorted(ids(store.recall("ann", query))) == ["turn-29", "turn-30", "turn-31"]
+    assert store.recall("ann", replace(query, since=NOW + timedelta(days=1), until=None)) == []
+
+
+def test_a_recent_episode_is_recalled_before_the_same_one_long_ago(store: MemoryStore):
+    store.add(episode_of("old", "my sister", "sad", at=NOW - timedelta(days=300)))
+    store.add(episode_of("new", "my sister", "sad", at=NOW - timedelta(days=1)))
+    found = store.recall("ann", Query("my sister", affect_of("sad"), now=NOW))
+    assert ids(found) == ["new", "old"]
+    assert 0 < found[1].parts["recency"] < found[0].parts["recency"] < WEIGHTS["congruent"].recency
+
+
+ODD_NAMES = [
+    "ann",
+    "Ann",
+    "ann ",
+    "../ann",
+    "a" * 500,
+    "a" * 499 + "b",
+    "安娜",
+    "é",
+    "e\u0301",
+    "1",
+    "x\x00y",
+    "%",
+    "user-1",
+]
+
+
+def test_people_never_see_each_other_whatever_their_names(store: MemoryStore):
+    for name in ODD_NAMES:
+        store.add(episode_of("same id", f"secret of {name}", "sad", user=name))
+    assert store.users() == tuple(sorted(ODD_NAMES))
+    for name in ODD_NAMES:
+        own = episode_of("same id", f"secret of {name}", "sad", user=name)
+        query = Query(" ".join(f"secret of {other}" for other in ODD_NAMES), affect_of("sad"), limit=50)
+        assert [one.episode for one in store.recall(name, query)] == [own]
+        assert store.list(name, limit=50) == [own]
+        assert store.get(name, "same id") == own
+        assert store.count(name) == 1
+
+
+@pytest.mark.parametrize("crafted", ["bob/1", "1/bob", "bob", "user-bob", "*", "' or 1=1 --", "../bob/1"])
+def test_a_crafted_id_reaches_nobody_elses_episode(store: MemoryStore, crafted: str):
+    store.add(episode_of("1", "bob's secret", user="bob"))
+    store.add(episode_of("2", "ann's own", user="ann"))
+    assert store.get("ann", crafted) is None
+    store.add(episode_of(crafted, "crafted", user="ann"))
+    assert {one.user for one in store.list("ann")} == {"ann"}
+    assert store.list("bob") == [episode_of("1", "bob's secret", user="bob")]
+    assert store.get("ann", "1") is None
+
+
+@pytest.mark.parametrize("name", ["", "a" * 513, "half \ud800"])
+def test_names_and_ids_that_cannot_be_are_refused(store: MemoryStore, name: str):
+    for call in (
+        store.count,
+        store.list,
+        lambda user: store.get(user, "a"),
+        lambda user: store.recall(user, Query("a")),
+    ):
+        with pytest.raises(ValueError, match="memory's user"):
+            call(name)
+    with pytest.raises(ValueError, match="memory's user"):
+        store.add(episode_of("a", user=name))
+    with pytest.raises(ValueError, match="memory's id"):
+        store.add(episode_of(name))
+
+
+def test_a_time_without_a_zone_is_refused(store: MemoryStore):
+    naive = datetime(2026, 1, 1)
+    with pytest.raises(ValueError, match="without a zone"):
+        store.add(episode_of("a", at=naive))
+    store.add(episode_of("a"))
+    with pytest.raises(ValueError, match="without a zone"):
+        store.list("ann", since=naive)
+    with pytest.raises(ValueError, match="without a zone"):
+        store.recall("ann", Query("a", until=naive))
+
+
+def test_changing_an_episode_after_adding_changes_no_memory(store: MemoryStore):
+    episode = episode_of("a")
+    store.add(episode)
+    episode.affect.emotions["neutral"] = 0.0
+    kept = store.get("ann", "a")
+    assert kept is not None
+    assert kept.affect.emotions["neutral"] == 1.0
+
+
+def test_threads_can_add_and_recall_at_once(store: MemoryStore):
+    failures: list[BaseException] = []
+
+    def work(user: str) -> None:
+        try:
+            for i in range(8):
+                store.add(episode_of(f"turn-{i}", "my sister", "sad", user=user))
+                store.add(episode_of(f"turn-{i}", "my sister", "sad", user="shared"))
+                assert len(store.recall(user, Query("sister", affect_of("sad"), limit=9))) == i + 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"user-{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert {store.count(f"user-{n}") for n in range(4)} | {store.count("shared")} == {8}
