@@ -90,9 +90,10 @@ class Spelling:
             if squeezed:
                 return squeezed
         if 5 <= len(letters) <= 12:
-            for near in (letters, *_shortened(letters)):
-                if near in self._near and self._near[near][0] == letters[0]:
-                    return self._near[near]
+            near = {self._near[form] for form in (letters, *_shortened(letters)) if form in self._near}
+            near = {word for word in near if word[0] == letters[0]}
+            if near:
+                return min(near, key=lambda word: (abs(len(word) - len(letters)), word))
         return re.sub(r"[$@*!]", " ", word).strip()
 
     def _join_spelled_out(self, words: list[str]) -> list[str]:

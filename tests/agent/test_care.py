@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from agent.care import Consent, Screening, crisis_reply, disclosure, guard_reply
 from model.types import EMOTIONS, Affect
 
 SENTENCES = yaml.safe_load((Path(__file__).parent / "crisis_sentences.yaml").read_text(encoding="utf-8"))
-DIALOGUE_LINES = Path(__file__).parents[3] / "shared/data/text/goemotions/dev.jsonl"
+ROOT = Path(__file__).parents[2]
+DIALOGUE_LINES = ROOT.parent / "shared/data/text/goemotions/dev.jsonl"
 
 
 def affect(emotion: str, confidence: float) -> Affect:
@@ -31,10 +34,10 @@ def score(half: str) -> tuple[float, float, float]:
     return len(hits) / len(risks), len(hits) / len(flagged), len(exact) / len(risks)
 
 
-# Measured on the sentences: development 1.00, 1.00, 1.00; held_out 0.94, 1.00, 0.92; later 1.00, 1.00, 1.00.
+# Measured on the sentences: development 1.00, 1.00, 1.00; held_out 0.96, 1.00, 0.94; later 1.00, 1.00, 1.00.
 @pytest.mark.parametrize(
     ("half", "recall", "precision", "exact"),
-    [("development", 0.99, 0.99, 0.99), ("held_out", 0.93, 0.95, 0.91), ("later", 0.98, 0.98, 0.96)],
+    [("development", 0.99, 0.99, 0.99), ("held_out", 0.95, 0.95, 0.93), ("later", 0.98, 0.98, 0.96)],
 )
 def test_recall_and_precision_do_not_fall(half, recall, precision, exact):
     measured = score(half)
@@ -322,3 +325,19 @@ def test_claims_of_being_human_a_therapist_or_having_lived_are_caught(text, clai
 )
 def test_honest_sentences_pass_the_guard(text):
     assert guard_reply(text) is None
+
+
+def test_the_answer_does_not_depend_on_the_hash_seed():
+    code = "from agent.care import screen; print([screen(t) for t in ('so suicidle', 'kil mysellf', 'suicdal')])"
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(answers) == 1
