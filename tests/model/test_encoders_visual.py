@@ -11,8 +11,6 @@ from transformers import CLIPVisionConfig
 
 from model.encoders.features import IMAGENET_MEAN, IMAGENET_STD, to_pixels
 from model.encoders.visual import (
-    CLIP_MEAN,
-    CLIP_STD,
     ClipVisual,
     MobileNetV2,
     MobileNetVisual,
@@ -33,7 +31,7 @@ def tiny_clip() -> ClipVisual:
         attention_dropout=0.5,
         initializer_factor=20.0,
     )
-    return ClipVisual(config, layer=-2, scales=(1, 2, 3))
+    return ClipVisual(config, scales=(1, 2, 3))
 
 
 def random_mobilenet() -> MobileNetVisual:
@@ -68,11 +66,13 @@ def test_clip_returns_the_class_token_of_the_named_blocks():
 
 def test_clip_pixels_are_those_of_its_image_processor():
     processing = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
-    frames = pictures(1, 224, steps=2)
-    processor = processing.CLIPImageProcessorPil()
+    frames, encoder, seen = pictures(1, 28), tiny_clip(), []
+    encoder.clip.register_forward_pre_hook(lambda _, args: seen.append(args[0].numpy()))
+    encoder(frames)
+    processor = processing.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     images = list(frames[0].permute(0, 2, 3, 1).numpy())
     reference = np.stack(processor(images, return_tensors="np")["pixel_values"])
-    np.testing.assert_allclose(to_pixels(frames, CLIP_MEAN, CLIP_STD, torch.float32).numpy(), reference, atol=1e-5)
+    np.testing.assert_allclose(seen[0], reference, atol=1e-5)
 
 
 def test_clip_large_has_the_parameters_and_shapes_of_the_paper():
@@ -99,6 +99,36 @@ def test_mobilenet_pools_the_last_map_and_three_stages():
     assert [scale.shape[2] for scale in features.scales] == [32, 96, 320] == list(encoder.scale_widths)
     torch.testing.assert_close(features.scales[1].flatten(0, 1), maps[14].mean(dim=(2, 3)), atol=1e-4, rtol=1e-4)
     assert features.hidden.shape == (2, 8, encoder.width)
+
+
+def formula(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights made by a formula, so that the numbers recorded from torchvision can be met without it."""
+    made = {}
+    for i, (name, value) in enumerate(sorted(state.items())):
+        count = torch.arange(value.numel(), dtype=torch.float64)
+        noise = ((count.square() * 7 + count * 113 + 31 * i) % 1009 / 1009 - 0.5).reshape(value.shape)
+        fan_in = value.numel() / value.shape[0] if value.dim() == 4 else 1
+        made[name] = (6 * noise / fan_in**0.5 if value.dim() == 4 else 1 + noise).to(value.dtype)
+    return made
+
+
+def test_numbers_are_those_of_torchvision():
+    encoder = MobileNetVisual()
+    encoder.net.load_state_dict(formula(encoder.net.state_dict()))
+    frames = (torch.arange(2 * 3 * 64 * 64).square() * 37 // 64 % 251).to(torch.uint8).reshape(1, 2, 3, 64, 64)
+    features = encoder(frames)
+    for values, recorded in zip((features.hidden, *features.scales), TORCHVISION, strict=True):
+        assert values[0, :, :4].flatten().tolist() == pytest.approx(recorded, rel=1e-3, abs=1e-3)
+
+
+# torchvision 0.28.0, mobilenet_v2().features with the same weights and pixels, averaged over space: the last map and
+# those of features 6, 13 and 17.
+TORCHVISION = (
+    (0.0, 0.1627, 2.9954, 2.2853, 0.0, 1.0855, 3.3897, 1.8394),
+    (6.101, -0.7061, -1.3767, 5.1331, 5.6308, -1.2518, -1.3365, 4.754),
+    (-0.2986, 3.3426, -12.0455, -3.8688, 0.4853, 1.73, -12.5306, -3.5503),
+    (-2.8275, 0.255, -3.0802, 1.9223, -4.739, 0.6892, -6.0782, 2.8686),
+)
 
 
 def test_mobilenet_is_that_of_the_paper():
