@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from agent.sentences import speakable, split_sentences
+from agent.speech import Audio, VoiceStyle
 from memory.types import Episode
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
 from perception.types import Faces, Frames, Speech, Transcript, Word
@@ -87,3 +89,22 @@ class FakeFaceFinder:
         n, height, width, _ = frames.images.shape
         box = np.array([width / 4, height / 4, width * 3 / 4, height * 3 / 4], np.float32)
         return Faces(np.zeros((n, 160, 160, 3), np.uint8), frames.times_s, np.tile(box, (n, 1)))
+
+
+# ---- agent -----------------------------------------------------------------------------------------------------------
+
+
+class FakeSpeaker:
+    """A speaker that needs 50 ms of tone per word and remembers every sentence it was given, and in which style."""
+
+    sample_rate_hz = 16_000
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, VoiceStyle]] = []
+
+    def speak(self, sentences: str | Iterable[str], style: VoiceStyle) -> Iterator[Audio]:
+        for sentence in split_sentences([sentences]) if isinstance(sentences, str) else sentences:
+            if text := speakable(sentence):
+                self.said.append((text, style))
+                n_samples = len(text.split()) * self.sample_rate_hz // 20
+                yield Audio(np.full(n_samples, 0.1, np.float32), self.sample_rate_hz)

