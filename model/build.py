@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -41,13 +42,14 @@ from .adapters import FaceAdapter, add_lora
 from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
-from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14
+from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
 from .engine import LocalModel, Scaling
 from .fusion import ExpertFusion
 from .nano_emox import NanoEmoX
 from .processor import Processor
 from .qformer import QFormer
 from .types import ModelCard
+from .weights import locate, read_state
 
 TINY_WIDTH = 32
 
@@ -271,6 +273,7 @@ def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu"
     state = load_file(file) if file.is_file() else {}
     model = compose(config, lm=lm, branches={name.split(".")[0] for name in state} & set(BRANCHES), lora=False)
     _fill(model, state, checkpoint)
+    _load_encoders(model)
     tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True)
     processor = Processor(tokenizer, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
     card = ModelCard(manifest.variant, manifest.version, frozenset(manifest.modalities))
@@ -330,10 +333,16 @@ def _fill(model: NanoEmoX, state: dict[str, Tensor], checkpoint: Path) -> None:
     model.load_state_dict(state, strict=False)  # the rest is frozen and loaded from its own source
 
 
+def _load_encoders(model: NanoEmoX) -> None:
+    """Fill the frozen encoders from the packages that ship their weights; those of the tiny variant stay random."""
+    if isinstance(model.visual, MobileNetVisual):
+        model.visual.net.load_state_dict(mobilenet_state(locate("mobilenet-v2")))
+    if isinstance(model.acoustic, WhisperAcoustic):
+        model.acoustic.load_encoder(read_state(locate("whisper-base-encoder")))
+
+
 def _with_merged_lora(lm: nn.Module, folder: Path, config: NanoEmoxConfig) -> nn.Module:
     """Fold the adapters into the language model's weights, so that they cost nothing afterwards."""
-    from peft import PeftModel
-
     adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     if adapter.get("r") != config.lora.rank or set(adapter.get("target_modules", ())) != set(config.lora.targets):
         raise CheckpointError(

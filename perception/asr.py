@@ -14,10 +14,12 @@ from typing import Protocol
 from .types import Speech, Transcript, Word
 
 VAD = {"threshold": 0.5, "min_speech_duration_ms": 150, "min_silence_duration_ms": 500, "speech_pad_ms": 200}
-"""Silero's options: a click is no speech, and a pause for breath does not end it."""
+"""Silero's options: shorter speech would be found in the onset of a buzzer, and a pause for breath ends nothing."""
+MAX_TOKENS, MAX_TOKENS_PER_S = 224, 20
+"""Nobody says more. Whisper falls into a loop now and then, and would go on to its limit of 224 in three seconds."""
 MAX_COMPRESSION = 2.4
-"""Words that compress better than this are a loop Whisper fell into (its paper, section 4.5). That a segment is both
-likely silent and unlikely as words, the paper's other test, faster-whisper checks itself.
+"""Words that compress better than this are such a loop (its paper, section 4.5), and are dropped. The paper's other
+test, that a segment is likely silent and unlikely as words, faster-whisper makes itself.
 """
 
 
@@ -86,6 +88,7 @@ class WhisperAsr:
             beam_size=1,
             temperature=0.0,  # the same sound gives the same words, and no time goes into retries
             condition_on_previous_text=False,
+            max_new_tokens=min(MAX_TOKENS, MAX_TOKENS_PER_S * (1 + round(speech.duration_s))),
             word_timestamps=True,
             vad_filter=True,
             vad_parameters=VAD,

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ NOT_SPEECH = {
     "a tone": 0.5 * np.sin(2 * np.pi * 440 * TIMES),
     "a low tone": 0.5 * np.sin(2 * np.pi * 150 * TIMES),
     "mains hum": 0.3 * sum(np.sin(2 * np.pi * 50 * k * TIMES) / k for k in range(1, 12)),
+    "a buzzer": 0.3 * sum(np.sin(2 * np.pi * 120 * k * TIMES) / k for k in range(1, 12)),
     "clicks": (RNG.random(N) < 0.0005).astype(float),
     "a blink of sound": RNG.normal(0, 0.2, SAMPLE_RATE_HZ // 10),
 }
@@ -86,6 +88,19 @@ def test_times_count_the_silence_before_the_words(whisper, sentence):
 @marked(*weights, *clips)
 def test_the_same_speech_gives_the_same_transcript(whisper, sentence):
     assert whisper.transcribe(sentence) == whisper.transcribe(sentence)
+
+
+@marked(*weights)
+def test_silence_is_not_even_given_to_whisper(whisper, monkeypatch):
+    monkeypatch.setattr(whisper._model, "transcribe", None)
+    assert whisper.transcribe(Speech(np.zeros(N, np.float32))) == Transcript("", "")
+
+
+@marked(*weights, *clips)
+def test_words_in_a_loop_are_dropped(whisper, sentence, monkeypatch):
+    loop = SimpleNamespace(compression_ratio=10.1, words=[SimpleNamespace(word=" the")])
+    monkeypatch.setattr(whisper._model, "transcribe", lambda *_, **__: ([loop], SimpleNamespace(language="en")))
+    assert whisper.transcribe(sentence) == Transcript("", "")
 
 
 @marked(*weights)

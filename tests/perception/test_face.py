@@ -95,6 +95,12 @@ def test_a_crop_beyond_the_border_is_black_there():
     assert (crop[:, 90:] == 255).all()
 
 
+def test_a_large_face_is_averaged_not_sampled_when_it_shrinks():
+    grain = np.random.default_rng(0).integers(0, 2, (640, 640, 1)).repeat(3, axis=2).astype(np.uint8) * 255
+    assert upright_crop(grain, face_at(320, 320, side=400)).std() < 60
+    assert upright_crop(grain, face_at(320, 320, side=100)).std() > 80
+
+
 # ---- finding ---------------------------------------------------------------------------------------------------------
 
 

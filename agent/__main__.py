@@ -1,0 +1,5 @@
+"""`python -m agent` is `emox`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,350 @@
+"""The command line: `emox turn | chat | perceive | memory | consent | doctor`; also `python -m agent`.
+
+Every command takes `--json`: one JSON document on standard output, everything else on standard error. It exits 0 on
+success, 2 with one clear line on wrong use or bad input, 1 on a fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .settings import SetupError, keep_private, load_settings
+
+if TYPE_CHECKING:
+    from memory.types import Episode
+
+    from .events import TurnResult
+    from .session import Agent
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+memory_app = typer.Typer(no_args_is_help=True, help="Look into what the agent remembers of a person.")
+app.add_typer(memory_app, name="memory")
+
+err = Console(stderr=True)
+
+TASKS = ("sentiment", "emotion", "open", "reason", "intent", "empathy")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+User = Annotated[str, typer.Option("--user", help="Whose memory.")]
+Thread = Annotated[str, typer.Option("--thread", help="Which conversation.")]
+
+
+@app.command()
+def turn(
+    text: Annotated[str | None, typer.Option(help="What is said; goes before the words of the clip.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="A recording or a picture.")] = None,
+    user: User = "me",
+    thread: Thread = "main",
+    speak: Annotated[Path | None, typer.Option(help="Write the spoken reply to this WAV file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One whole turn: perceive, recall, understand, answer, remember."""
+    _require_input(text, clip)
+    from .events import Started
+
+    result: TurnResult | None = None
+    with _clean_stdout() as out, _agent() as agent:
+        for event in agent.events(text, clip=clip, user=user, thread=thread, speak_to=speak):
+            if isinstance(event, Started) and event.disclosure:
+                err.print(f"[dim]{escape(event.disclosure)}[/dim]")
+            elif hasattr(event, "result"):
+                result = event.result
+        assert result is not None
+        if as_json:
+            print(json.dumps(result.as_json(), ensure_ascii=False), file=out)
+        else:
+            _show_turn(Console(file=out), result)
+
+
+@app.command()
+def chat(user: User = "me", thread: Thread = "main", as_json: AsJson = False) -> None:
+    """Talk in a terminal, a line a turn; an empty line or Ctrl-D ends it. With --json, a list of all turns."""
+    from .events import Finished, Perceived, Planned, ReplyText, Started
+
+    turns: list[dict[str, Any]] = []
+    with _clean_stdout() as out, _agent() as agent:
+        console = Console(file=sys.stderr if as_json else out, highlight=False)
+        while line := _ask():
+            try:
+                for event in agent.events(line, user=user, thread=thread):
+                    match event:
+                        case Started(disclosure=str(told)):
+                            console.print(f"[dim]{escape(told)}[/dim]")
+                        case Perceived(affect=affect):
+                            console.print(f"[dim]{affect.emotion} {affect.confidence:.0%}[/dim]")
+                        case Planned(thought=thought) if thought is not None:
+                            console.print(f"[dim]{escape(thought.cause)} -> {escape(thought.goal)}[/dim]")
+                        case ReplyText(text=piece):
+                            console.print(piece, end="", markup=False, soft_wrap=True)
+                        case Finished(result=result):
+                            turns.append(result.as_json())
+                console.print()
+            except ValueError as error:  # a line that cannot be used; the conversation goes on
+                err.print(f"[yellow]{escape(str(error))}[/yellow]")
+        if as_json:
+            print(json.dumps(turns, ensure_ascii=False), file=out)
+
+
+@app.command()
+def perceive(
+    files: Annotated[list[Path], typer.Argument(help="Recordings or pictures.")],
+    tasks: Annotated[str, typer.Option(help="Comma-separated, of: " + ", ".join(TASKS))] = ",".join(TASKS),
+    as_json: AsJson = False,
+) -> None:
+    """The model alone on clips, without memory: all six tasks, one JSON object a line."""
+    wanted = [task.strip() for task in tasks.split(",") if task.strip()]
+    unknown = [task for task in wanted if task not in TASKS]
+    if unknown or not wanted:
+        _fail(2, f"unknown task {', '.join(unknown) or '(none)'}: choose from {', '.join(TASKS)}")
+    with _clean_stdout() as out:
+        from .perceive import Perceiver
+
+        perceiver = Perceiver(load_settings())
+        failed = 0
+        for file in files:
+            try:
+                row = perceiver(file, wanted)
+            except ValueError as error:
+                if len(files) == 1:
+                    raise
+                row, failed = {"file": str(file), "error": str(error)}, failed + 1
+            print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
+        if failed:
+            _fail(2, f"{failed} of {len(files)} files could not be read; their lines say why")
+
+
+@memory_app.command("list")
+def memory_list(
+    user: User = "me",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    thread: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Episodes, newest first."""
+    with _store() as (store, out):
+        episodes = store.list(user, limit=limit, offset=offset, thread_id=thread)
+        total = store.count(user)
+        if as_json:
+            rows = {"user": user, "total": total, "episodes": [_plain(e) for e in episodes]}
+            print(json.dumps(rows, ensure_ascii=False), file=out)
+        else:
+            console = Console(file=out)
+            console.print(episode_table(episodes, f"{total} episodes of {user}"))
+
+
+@memory_app.command("show")
+def memory_show(id: str, user: User = "me", as_json: AsJson = False) -> None:
+    """One episode, whole."""
+    with _store() as (store, out):
+        episode = store.get(user, id)
+        if episode is None:
+            _fail(2, f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
+        print(json.dumps(_plain(episode), ensure_ascii=False, indent=None if as_json else 2), file=out)
+
+
+@memory_app.command("search")
+def memory_search(
+    query: str, user: User = "me", limit: Annotated[int, typer.Option(min=1, max=100)] = 5, as_json: AsJson = False
+) -> None:
+    """Episodes about something, best first, with the parts of their scores."""
+    from datetime import UTC, datetime
+
+    from memory.types import Query
+
+    with _store() as (store, out):
+        found = store.recall(user, Query(query, policy="factual", limit=limit, now=datetime.now(UTC)))
+        if as_json:
+            rows = [{"score": r.score, "parts": r.parts, "episode": _plain(r.episode)} for r in found]
+            print(json.dumps({"user": user, "query": query, "found": rows}, ensure_ascii=False), file=out)
+        else:
+            table = episode_table([r.episode for r in found], f"about “{query}”")
+            Console(file=out).print(table)
+
+
+@app.command()
+def consent(
+    text: Annotated[bool | None, typer.Option(help="Words may be read.")] = None,
+    voice: Annotated[bool | None, typer.Option(help="The voice may be read.")] = None,
+    face: Annotated[bool | None, typer.Option(help="The face may be read.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show or change what the agent may read on this machine."""
+    from .settings import write_consent
+
+    settings = load_settings()
+    changes = {name: value for name, value in (("text", text), ("voice", voice), ("face", face)) if value is not None}
+    chosen = write_consent(settings, changes) if changes else settings.consent
+    if as_json:
+        print(json.dumps(chosen.model_dump()))
+    else:
+        Console().print("  ".join(f"{name} {'yes' if value else 'no'}" for name, value in chosen.model_dump().items()))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What is installed, which weights, what is missing and the command that fixes it."""
+    with _clean_stdout() as out:
+        from .doctor import examine, show
+
+        report = examine(load_settings())
+        if as_json:
+            print(json.dumps(report, ensure_ascii=False), file=out)
+        else:
+            show(report, Console(file=out))
+        if report["missing"]:
+            _fail(1, f"{len(report['missing'])} things are missing; the report says how to get them")
+
+
+def episode_table(episodes: list[Episode], title: str) -> Table:
+    """Episodes as rows of time, feeling, words and reply."""
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for name in ("when", "felt", "valence", "said", "answered", "id"):
+        table.add_column(name, no_wrap=name in {"when", "id"}, max_width=44)
+    for episode in episodes:
+        affect = episode.affect
+        table.add_row(
+            f"{episode.at.astimezone():%Y-%m-%d %H:%M}",
+            f"{affect.emotion} {affect.confidence:.0%}",
+            f"{affect.valence:+.2f}",
+            escape(episode.text),
+            escape(episode.reply),
+            episode.id,
+        )
+    return table
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command and exit with its status."""
+    with main_guard():
+        app(args=argv, standalone_mode=False, prog_name="emox")
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def main_guard() -> Iterator[None]:
+    """The edge of every program here: an error becomes one line and an exit status."""
+    keep_private()
+    try:
+        yield
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _fail(*_judge(error))
+
+
+def _judge(error: BaseException) -> tuple[int, str]:
+    """Exit status and the one line for an error."""
+    import click
+
+    from memory.errors import MemoryStoreError
+    from perception.errors import PerceptionError
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code, ""
+    if isinstance(error, click.ClickException):
+        return 2, error.format_message()
+    if isinstance(error, click.exceptions.Abort):
+        return 130, ""
+    if isinstance(error, PerceptionError):
+        return 2, str(error)
+    known = (SetupError, MemoryStoreError, ImportError, FileNotFoundError, PermissionError)
+    if isinstance(error, known) or type(error).__name__ in {"MissingWeights", "WeightsError", "CheckpointError"}:
+        return 1, str(error)
+    if isinstance(error, OSError):
+        return 1, f"{error.strerror or error}: {error.filename or 'a file of the agent'}; free some space and try again"
+    if isinstance(error, ValueError):
+        return 2, str(error)
+    fault = uuid.uuid4().hex[:8]
+    if os.environ.get("EMOX_DEBUG"):
+        raise error
+    return (
+        1,
+        f"fault {fault}: {type(error).__name__}; run the command again with EMOX_DEBUG=1 and report what it prints",
+    )
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    if message:
+        print(f"emox: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _require_input(text: str | None, clip: Path | None) -> None:
+    if text is None and clip is None:
+        _fail(2, "nothing was said: give --text WORDS, --clip FILE or both")
+
+
+def _ask() -> str:
+    try:
+        return input("you: " if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return ""
+
+
+@contextlib.contextmanager
+def _clean_stdout() -> Iterator[Any]:
+    """Give the real standard output to the command and send what libraries print to standard error."""
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield out
+
+
+@contextlib.contextmanager
+def _agent() -> Iterator[Agent]:
+    from .session import open_agent
+
+    with err.status("waking up ..."):
+        agent = open_agent()
+    with agent:
+        yield agent
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[tuple[Any, Any]]:
+    from .session import open_store
+
+    with _clean_stdout() as out:
+        store = open_store(load_settings())
+        try:
+            yield store, out
+        finally:
+            store.close()
+
+
+def _plain(episode: Episode) -> dict[str, Any]:
+    return asdict(episode) | {"at": episode.at.isoformat()}
+
+
+def _show_turn(console: Console, result: TurnResult) -> None:
+    affect = result.affect
+    console.print(f"[bold]heard[/bold]     {escape(result.transcript)}")
+    felt = ", ".join((f"{affect.emotion} {affect.confidence:.0%}", *affect.open))
+    console.print(
+        f"[bold]felt[/bold]      {escape(felt)}  (valence {affect.valence:+.2f}, arousal {affect.arousal:+.2f})"
+    )
+    for modality, reason in result.absent.items():
+        console.print(f"          [dim]{modality} was not read: {escape(reason)}[/dim]")
+    if result.understanding is not None:
+        console.print(f"[bold]cause[/bold]     {escape(result.understanding.cause)}")
+        console.print(f"[bold]intent[/bold]    {result.understanding.intent}")
+    console.print(f"[bold]plan[/bold]      {result.plan.route}, {result.plan.strategy}, voice {result.plan.voice}")
+    console.print(f"[bold]recalled[/bold]  {len(result.recalled)} episodes")
+    console.print(f"[bold]reply[/bold]     {escape(result.reply)}")
+    if result.audio is not None:
+        console.print(f"[bold]spoken[/bold]    {escape(str(result.audio[0]))}, {result.audio[1]:.1f} s")

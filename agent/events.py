@@ -1,0 +1,122 @@
+"""What a turn tells while it runs, in order, and what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memory.types import Recollection
+from model.types import Affect, Thought, Understanding
+from perception.types import Absence, Modality
+
+from .care import Screening
+from .speech import Audio
+from .state import Plan, Recalled
+
+
+@dataclass(frozen=True)
+class Started:
+    """A turn begins; `disclosure` is set at a person's first contact and must be shown."""
+
+    turn_id: str
+    thread_id: str
+    disclosure: str | None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The words, typed or transcribed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Perceived:
+    """Level 1."""
+
+    affect: Affect
+    modalities: tuple[Modality, ...]
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The crisis screen's finding."""
+
+    screening: Screening
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What came back from the memory."""
+
+    recollections: tuple[Recollection, ...]
+
+
+@dataclass(frozen=True)
+class Understood:
+    """Level 2; `affect` now has its open words."""
+
+    understanding: Understanding
+    affect: Affect
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How the reply will be made, and the chain of thought behind it (None for small talk and crises)."""
+
+    plan: Plan
+    thought: Thought | None
+
+
+@dataclass(frozen=True)
+class ReplyText:
+    """A piece of the reply."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """A sentence of the reply as sound."""
+
+    audio: Audio
+
+
+@dataclass(frozen=True)
+class TurnResult:
+    """A whole turn, as `emox turn --json` prints it; times in milliseconds, `first_text` and `total` from its start."""
+
+    turn_id: str
+    thread_id: str
+    transcript: str
+    modalities: tuple[Modality, ...]
+    affect: Affect
+    understanding: Understanding | None
+    recalled: tuple[Recalled, ...]
+    plan: Plan
+    thought: Thought | None
+    reply: str
+    screening: Screening
+    absent: dict[Modality, Absence] = field(default_factory=dict)
+    audio: tuple[Path, float] | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        document = asdict(self)
+        document["affect"].pop("absent")
+        document["recalled"] = [asdict(r) for r in self.recalled]
+        document["audio"] = {"path": str(self.audio[0]), "seconds": self.audio[1]} if self.audio else None
+        document["timings_ms"] = {name: round(ms, 1) for name, ms in self.timings_ms.items()}
+        return document
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The turn is over and remembered."""
+
+    result: TurnResult
+
+
+Event = Started | Heard | Perceived | Screened | Remembered | Understood | Planned | ReplyText | Spoken | Finished

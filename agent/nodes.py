@@ -1,0 +1,177 @@
+"""The steps of a turn, each an ordinary function of typed state; what it needs beside the state is passed in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from langgraph.types import StreamWriter
+
+from memory.policy import policy_for
+from memory.store import MemoryStore
+from memory.types import Episode, Query
+from model.types import STRATEGIES, AffectModel, ModelCard, Utterance
+from perception.asr import Asr
+from perception.errors import PerceptionError
+from perception.face import FaceTracker
+from perception.listen import listen as make_turn
+from perception.types import MODALITIES, Absence, Modality, UserTurn
+
+from . import care
+from .plan import is_small_talk, memory_line, plan_reply, think
+from .reply import ReplyModel, ReplyRequest, guarded
+from .state import Plan, Recalled, TurnBuffer, TurnState
+
+logger = logging.getLogger(__name__)
+
+N_RECALLED = 3
+SCREENED_EPISODES = 6
+"""Earlier episodes whose words the crisis screen sees, whatever thread they were said in."""
+
+
+class NothingPerceived(PerceptionError):
+    """A turn without words, in which nothing else can be read either."""
+
+
+@dataclass(frozen=True)
+class Ears:
+    """Recogniser and face finder, built when first needed."""
+
+    asr: Callable[[], Asr]
+    face_finder: Callable[[], FaceTracker]
+
+
+def listen(state: TurnState, *, turns: TurnBuffer, ears: Ears) -> TurnState:
+    """Decode, transcribe and find the face: whatever was given becomes a UserTurn."""
+    live = turns[state["turn_id"]]
+    live.turn = make_turn(
+        live.text, live.clip, asr=ears.asr, face_finder=ears.face_finder, consent=live.consent.allowed()
+    )
+    return {"text": live.turn.text}
+
+
+def perceive(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnState:
+    """Level 1: read the turn once and say what is felt."""
+    live = turns[state["turn_id"]]
+    assert live.turn is not None
+    read = readable(live.turn, model.card)
+    live.prefix = model.attend(live.turn, state.get("dialogue", ()))
+    return {"affect": model.perceive(live.prefix), "modalities": read}
+
+
+def screen(state: TurnState, *, store: MemoryStore) -> TurnState:
+    """Look for a crisis in the words, in the light of what the same person said before, here or elsewhere."""
+    earlier = store.list(state["user"], limit=SCREENED_EPISODES)
+    screening = care.screen(state["text"], [episode.text for episode in reversed(earlier)])
+    if screening.level != "safe":
+        logger.warning("turn %s: %s, rule %s", state["turn_id"], screening.level, screening.rule)
+    return {"screening": screening}
+
+
+def support(state: TurnState, writer: StreamWriter, *, locale: str) -> TurnState:
+    """Answer a crisis without the language model."""
+    screening, affect = state["screening"], state["affect"]
+    assert screening is not None
+    reply = care.crisis_reply(screening, locale, affect)
+    plan = Plan("crisis", "comfort", "none", "calm")
+    writer(plan)
+    writer(reply)
+    return {"plan": plan, "reply": reply}
+
+
+def recall(state: TurnState, *, turns: TurnBuffer, store: MemoryStore) -> TurnState:
+    """Ask the memory for what was felt and said alike."""
+    affect = state["affect"]
+    assert affect is not None
+    policy = policy_for(affect, state["text"])
+    query = Query(state["text"], affect, policy, limit=N_RECALLED, now=datetime.now(UTC))
+    found = store.recall(state["user"], query)
+    turns[state["turn_id"]].recollections = found
+    return {
+        "recall_policy": policy,
+        "recalled": tuple(Recalled(r.episode.id, r.score, dict(r.parts)) for r in found),
+    }
+
+
+def understand(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnState:
+    """Level 2: scenario, cause and intent; the open words of level 1 are decoded beside them."""
+    affect = state["affect"]
+    assert affect is not None
+    understanding, open_words = model.understand(turns[state["turn_id"]].prefix, affect)
+    return {"understanding": understanding, "affect": replace(affect, open=open_words)}
+
+
+def plan(state: TurnState) -> TurnState:
+    """Decide how to answer."""
+    affect, understanding = state["affect"], state["understanding"]
+    assert affect is not None
+    chosen = plan_reply(state["text"], affect, understanding, state["recall_policy"])
+    thought = think(affect, understanding, affect.open, STRATEGIES[chosen.strategy]) if understanding else None
+    return {"plan": chosen, "thought": thought}
+
+
+def empathize(state: TurnState, writer: StreamWriter, *, turns: TurnBuffer, reply_model: ReplyModel) -> TurnState:
+    """Level 3: word the reply, streaming it as it comes."""
+    live = turns[state["turn_id"]]
+    affect, chosen = state["affect"], state["plan"]
+    assert affect is not None
+    assert chosen is not None
+    dialogue = state.get("dialogue", [])
+    present = {line.text for line in dialogue}  # the model reads these lines anyway
+    memories = tuple(memory_line(r.episode) for r in live.recollections if r.episode.text not in present)
+    request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
+    pieces = []
+    for piece in guarded(reply_model.reply(request)):
+        pieces.append(piece)
+        writer(piece)
+    return {"reply": "".join(pieces).strip()}
+
+
+def remember(state: TurnState, *, store: MemoryStore, version: str) -> TurnState:
+    """Keep the turn as an episode, and its lines as the dialogue so far."""
+    affect, chosen = state["affect"], state["plan"]
+    assert affect is not None
+    assert chosen is not None
+    store.add(
+        Episode(
+            id=state["turn_id"],
+            user=state["user"],
+            thread_id=state["thread_id"],
+            at=datetime.fromtimestamp(time.time(), UTC),
+            text=state["text"],
+            reply=state["reply"],
+            affect=affect,
+            understanding=state["understanding"],
+            route=chosen.route,
+            strategy=chosen.strategy,
+            modalities=state["modalities"],
+            recalled=tuple(r.id for r in state["recalled"]),
+            model_version=version,
+        )
+    )
+    return {"dialogue": [Utterance("user", state["text"]), Utterance("assistant", state["reply"])]}
+
+
+def readable(turn: UserTurn, card: ModelCard) -> tuple[Modality, ...]:
+    """Modalities of the turn that this model reads.
+
+    Raises:
+        NothingPerceived: there is none; one sentence says why and what to do.
+    """
+    read = tuple(m for m in turn.modalities if m == "text" or m in card.modalities)
+    if not read:
+        absent = [turn.absent.get(m, Absence.UNTRAINED) for m in MODALITIES]
+        reasons = dict.fromkeys(str(reason) for reason in absent if reason != Absence.NOT_GIVEN)
+        raise NothingPerceived(f"there is nothing to answer: {', and '.join(reasons)}; speak up, or give --text")
+    return read
+
+
+def after_screen(state: TurnState) -> str:
+    """Crisis, small talk, or everything else."""
+    screening = state["screening"]
+    if screening is not None and screening.level != "safe":
+        return "support"
+    return "plan" if is_small_talk(state["text"]) else "recall"

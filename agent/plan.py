@@ -1,0 +1,77 @@
+"""What a reply should do: pure decisions from what was felt, meant and remembered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from memory.types import Episode, RecallPolicy
+from model.types import EMOTIONS, Affect, Thought, Understanding
+
+from .state import Plan
+
+LOW_CONFIDENCE = 0.3
+"""Below this, the likeliest of seven emotions is little more than a guess."""
+
+DISAGREEMENT = 0.6
+"""Total variation distance between two modalities' distributions above which they tell different stories."""
+
+SHORT_WORDS = 8
+
+_SMALL_TALK = re.compile(
+    r"\s*(hi|hello|hey|good (morning|afternoon|evening|night)|how are you|thanks?|thank you|bye|goodbye|see you|"
+    r"ok|okay|yes|no|sure|cool|nice)\b[\w\s,'!.?]{0,24}",
+    re.IGNORECASE,
+)
+
+_STRATEGY = {"happy": "celebrate", "angry": "reflect", "disgust": "reflect", "surprise": "explore"}
+_ASKING = {"Ask for help", "Asking for opinions"}
+_VOICE = {"happy": "bright", "sad": "calm", "fear": "calm", "angry": "warm", "disgust": "warm", "surprise": "warm"}
+
+
+def is_small_talk(text: str) -> bool:
+    """Greetings, thanks and the like, which need no chain of thought."""
+    return _SMALL_TALK.fullmatch(text) is not None
+
+
+def disagreement(affect: Affect) -> float:
+    """Largest total variation distance in [0, 1] between the emotions that two modalities show."""
+    read = [d for d in (affect.evidence.text, affect.evidence.voice, affect.evidence.face) if d is not None]
+    pairs = [(a, b) for i, a in enumerate(read) for b in read[i + 1 :]]
+    return max((sum(abs(a[label] - b[label]) for label in EMOTIONS) / 2 for a, b in pairs), default=0.0)
+
+
+def plan_reply(
+    text: str, affect: Affect, understanding: Understanding | None, recall_policy: RecallPolicy = "none"
+) -> Plan:
+    """Choose route, strategy and voice.
+
+    Small talk has not been understood and gets no thought. Affect that is unsure, or told differently by two
+    modalities, is asked about gently rather than asserted.
+    """
+    voice = _VOICE.get(affect.emotion, "plain")
+    if understanding is None:
+        return Plan("small_talk", "explore", recall_policy, "warm")
+    if affect.confidence < LOW_CONFIDENCE or disagreement(affect) > DISAGREEMENT:
+        return Plan("clarify", "clarify", recall_policy, "warm")
+    if understanding.intent in _ASKING and text.rstrip().endswith("?"):
+        strategy = "suggest" if affect.valence < -0.2 else "inform"
+    elif affect.emotion in _STRATEGY:
+        strategy = _STRATEGY[affect.emotion]
+    elif affect.emotion == "neutral" or len(text.split()) < SHORT_WORDS:
+        strategy = "explore"
+    else:
+        strategy = "comfort"
+    return Plan("empathize", strategy, recall_policy, voice)
+
+
+def think(affect: Affect, understanding: Understanding, open_words: Sequence[str], goal: str) -> Thought:
+    """The chain of empathy from what the heads found; the finest word for the feeling is the first open one."""
+    return Thought(understanding.scenario, open_words[0] if open_words else affect.emotion, understanding.cause, goal)
+
+
+def memory_line(episode: Episode) -> str:
+    """An earlier turn in a few words, as the reply is told of it."""
+    words = episode.text.split()
+    said = " ".join(words[:24]) + (" ..." if len(words) > 24 else "")
+    return f'On {episode.at:%B} {episode.at.day} they said "{said}" and felt {episode.affect.emotion}.'

@@ -1,0 +1,125 @@
+"""Who words the reply: Nano-EmoX itself, or any chat model that is given the same plan, thought and memories."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from model.types import STRATEGIES, Affect, AffectModel, ReplyBrief, Thought, Utterance
+
+from .care import guard_reply
+from .state import Plan
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+INSTEAD = "I am a program, so I can't know that from a life of my own, but I am here and I am listening."
+"""Said when nothing else of a reply may be said."""
+
+LAG_WORDS = 5
+"""Words held back until it is clear that they do not begin a claim to be human; the longest claim has so many."""
+
+
+@dataclass(frozen=True)
+class ReplyRequest:
+    """All that a reply is made from. `prefix` is the affect model's own and means nothing to others."""
+
+    text: str
+    dialogue: Sequence[Utterance]
+    affect: Affect
+    plan: Plan
+    thought: Thought | None
+    memories: tuple[str, ...]
+    prefix: Any
+
+
+class ReplyModel(Protocol):
+    """Whoever words the reply."""
+
+    def reply(self, request: ReplyRequest) -> Iterator[str]:
+        """Stream the reply as pieces of text."""
+
+
+class NanoEmoxReply:
+    """The affect model answers from the prefix it has already read."""
+
+    def __init__(self, model: AffectModel) -> None:
+        self._model = model
+
+    def reply(self, request: ReplyRequest) -> Iterator[str]:
+        """See `ReplyModel.reply`."""
+        return self._model.empathize(request.prefix, ReplyBrief(request.thought, request.memories))
+
+
+class ChatModelReply:
+    """Any LangChain chat model, told in its system prompt what was felt, thought and remembered."""
+
+    def __init__(self, chat: BaseChatModel) -> None:
+        self._chat = chat
+
+    def reply(self, request: ReplyRequest) -> Iterator[str]:
+        """See `ReplyModel.reply`."""
+        from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+        messages: list[BaseMessage] = [SystemMessage(instructions(request))]
+        for line in request.dialogue:
+            messages.append(HumanMessage(line.text) if line.role == "user" else AIMessage(line.text))
+        messages.append(HumanMessage(request.text))
+        for chunk in self._chat.stream(messages):
+            yield str(chunk.text)
+
+
+def instructions(request: ReplyRequest) -> str:
+    """The system prompt for a chat model."""
+    lines = [
+        "You are an empathetic companion program. Answer in two or three short spoken sentences, with warmth and "
+        "without clinical language. Never claim to be human, to have lived anything, or to be a therapist.",
+        f"The person seems to feel {request.affect.emotion} (confidence {request.affect.confidence:.2f}).",
+        f"Aim of your reply: {STRATEGIES[request.plan.strategy]}.",
+    ]
+    if request.thought is not None:
+        lines.append(f"What happened: {request.thought.scenario}. Why they feel so: {request.thought.cause}.")
+    lines += [f"You remember: {memory}" for memory in request.memories]
+    return "\n".join(lines)
+
+
+def guarded(pieces: Iterable[str]) -> Iterator[str]:
+    """Let a reply through, except sentences that claim to be human, to have lived something or to be a therapist.
+
+    Words are held back by `LAG_WORDS`, so that a claim is stopped before its first word; the rest of its sentence is
+    dropped. A reply of which nothing is left becomes `INSTEAD`.
+    """
+    waiting = ""  # of the current sentence, not yet released
+    sentence = ""  # all of it
+    dropping = released = False
+    for piece in pieces:
+        for part in re.split(r"(?<=[.!?])(?=\s)", piece):
+            if (sentence.rstrip().endswith((".", "!", "?"))) and part[:1].isspace():
+                if not dropping and waiting:
+                    yield waiting
+                    released = True
+                waiting, sentence, dropping = "", "", False
+            sentence += part
+            waiting += part
+            if not dropping and guard_reply(sentence):
+                dropping = True
+            if dropping:
+                waiting = ""
+                continue
+            cut = _before_last_words(waiting, LAG_WORDS)
+            if cut:
+                yield waiting[:cut]
+                released, waiting = True, waiting[cut:]
+    if not dropping and waiting:
+        yield waiting
+        released = True
+    if not released:
+        yield INSTEAD
+
+
+def _before_last_words(text: str, n: int) -> int:
+    """Position before the last `n` words of `text`, 0 when there are no more than `n`."""
+    starts = [match.start() for match in re.finditer(r"(?<!\S)\S", text)]
+    return starts[-n] if len(starts) > n else 0

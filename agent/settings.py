@@ -1,0 +1,148 @@
+"""Settings of this machine: a file in the state folder, overridden by the environment.
+
+`EMOX_HOME/settings.toml` holds consent, voice and language; `EMOX_HOME` and `EMOX_CACHE` say where state and
+caches lie; secrets come from the environment only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from .care import Consent
+
+
+class SetupError(RuntimeError):
+    """Something the agent needs is missing or cannot be used; the text says what and what to do."""
+
+
+class ConsentSettings(BaseModel):
+    """What may be read of a person who uses the agent on this machine.
+
+    All is on: who names a recording on the command line asks for it to be read, and the disclosure at first contact
+    says what is read and how to turn it off. Servers and chat platforms decide for themselves.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: bool = True
+    voice: bool = True
+    face: bool = True
+
+    def as_consent(self) -> Consent:
+        """The agent's own type."""
+        return Consent(text=self.text, voice=self.voice, face=self.face)
+
+
+class Settings(BaseSettings):
+    """All settings, each with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="EMOX_", env_nested_delimiter="__", extra="ignore")
+
+    home: Path = Field(default_factory=lambda: user_data_path("emox", appauthor=False))
+    """Folder of everything that is kept."""
+
+    locale: str = Field(default_factory=lambda: os.environ.get("LC_ALL") or os.environ.get("LANG") or "en")
+    """Chooses helplines: "en-GB", "de_AT.UTF-8"."""
+
+    consent: ConsentSettings = Field(default_factory=ConsentSettings)
+
+    recogniser: str = "whisper-base"
+    """`whisper-base` (many languages) or `whisper-tiny-en` (English, half the time)."""
+
+    checkpoint: Path | None = None
+    """Folder of a Nano-EmoX checkpoint; by default the one that comes with the package."""
+
+    speaker: str = "piper"
+    """`piper`, or `coqui:MODEL`, where MODEL is a released model's name or a folder."""
+
+    reply_model: str | None = None
+    """Name of a model behind an OpenAI-compatible endpoint that words the replies; by default Nano-EmoX does."""
+
+    reply_url: str | None = None
+    """Base URL of that endpoint."""
+
+    reply_key: SecretStr = SecretStr("none")
+    """Its key."""
+
+    threads: int = 0
+    """CPU threads for the model; 0 takes all cores."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **sources: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file."""
+        home = Path(os.environ.get("EMOX_HOME") or user_data_path("emox", appauthor=False)).expanduser()
+        file = TomlConfigSettingsSource(settings_cls, toml_file=home / "settings.toml")
+        return init_settings, sources["env_settings"], file
+
+
+def keep_private() -> None:
+    """Switch off what libraries would send or print: tracing, telemetry, progress bars, advice."""
+    os.environ.update(
+        LANGSMITH_TRACING="false",
+        LANGCHAIN_TRACING_V2="false",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        ANONYMIZED_TELEMETRY="False",
+        TOKENIZERS_PARALLELISM="false",
+    )
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SetupError: the file or a variable cannot be understood.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SetupError(
+            f"the setting {name} is wrong: {first['msg']}; see settings.toml and EMOX_* variables"
+        ) from None
+    except (SettingsError, ValueError, OSError) as error:
+        raise SetupError(f"settings.toml cannot be read: {error}") from None
+    return settings.model_copy(update={"home": settings.home.expanduser()})
+
+
+def write_consent(settings: Settings, changes: dict[str, bool]) -> ConsentSettings:
+    """Change consent in settings.toml, leaving the rest of the file as it is; the file is whole at any moment.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
+    path = settings.home / "settings.toml"
+    consent = settings.consent.model_copy(update=changes)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        if "[consent]" in lines:
+            start = lines.index("[consent]")
+            end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("[")), len(lines))
+            del lines[start:end]
+        lines += ["[consent]", *(f"{name} = {str(value).lower()}" for name, value in consent.model_dump().items())]
+        settings.home.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written ({error.strerror}): is the folder writable?") from None
+    return consent
