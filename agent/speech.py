@@ -6,6 +6,7 @@ Backends load their library where they load weights: piper-tts is GPL and coqui-
 from __future__ import annotations
 
 import inspect
+import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def write_wav(path: str | Path, chunks: Iterable[Audio]) -> float:
         raise FileNotFoundError(f"The folder {path.parent} does not exist; create it, or choose another place.")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file such as {path / 'reply.wav'}.")
-    part = path.with_name(f".{path.name}")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             seconds = _write_wav(file, chunks)
