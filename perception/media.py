@@ -194,16 +194,20 @@ def _read_speech(path: Path, max_duration_s: float) -> Speech:
     import soxr
 
     chunks: list[np.ndarray] = []
-    rate, seconds = 0, 0.0
+    rate, channels, seconds = 0, 0, 0.0
     with _opened(path) as container:
         to_float = av.AudioResampler(format="fltp")  # rate and channels stay: averaging and soxr do those
         start_s = (container.start_time or 0) / 1_000_000
         for frame in _decoded(container, _track(container, "audio")):
             if not chunks:
-                rate = frame.sample_rate
-                chunks.append(np.zeros(round(max((frame.time or 0.0) - start_s, 0.0) * rate), np.float32))
+                rate, channels = frame.sample_rate, frame.layout.nb_channels
+                lead_s = max((frame.time or 0.0) - start_s, 0.0)
+                _check_duration(path, lead_s, max_duration_s)
+                chunks.append(np.zeros(round(lead_s * rate), np.float32))
+            if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
+                raise UnreadableMedia(f"the sound of {path.name} changes its rate or channels midway; export it again")
             chunks += [part.to_ndarray().mean(axis=0) for part in to_float.resample(frame)]
-            seconds += frame.samples / frame.sample_rate
+            seconds += frame.samples / rate
             _check_duration(path, seconds, max_duration_s)
     if seconds < MIN_SOUND_S:
         raise TooShort(f"{path.name} has {seconds:.2f} s of sound, at least {MIN_SOUND_S} s are needed")

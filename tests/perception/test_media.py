@@ -270,6 +270,13 @@ def test_a_picture_cut_short_is_refused(tmp_path):
             read_clip(tmp_path / f"half_{name}")
 
 
+def test_sound_that_changes_its_rate_midway_is_refused(tmp_path):
+    parts = [make_clip(tmp_path / f"{rate}.aac", audio="aac", rate_hz=rate) for rate in (44_100, 16_000)]
+    (tmp_path / "chained.aac").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(UnreadableMedia, match="midway"):
+        read_clip(tmp_path / "chained.aac")
+
+
 def test_a_few_damaged_packets_are_passed_over(tmp_path):
     path = make_clip(tmp_path / "a.mp3", audio="libmp3lame")
     damaged = bytearray(path.read_bytes())
