@@ -82,7 +82,7 @@ def test_a_reopened_store_recalls_what_was_added_before(tmp_path: Path):
 
 def test_a_second_process_is_told_who_holds_the_memory_and_what_to_do(tmp_path: Path):
     with opened(tmp_path):
-        child = run(ADD_FOR_EVER, tmp_path, 0)
+        child = run(ADD_FOR_EVER, tmp_path, 9_999)
         complaint = child.communicate()[1].splitlines()[-1]
         with pytest.raises(MemoryStoreError, match="in use"):
             ChromaStore(tmp_path, FakeEmbedder())
@@ -154,11 +154,12 @@ def test_a_memory_of_another_version_or_embedder_is_refused_untouched(tmp_path: 
     marker = tmp_path / "store.json"
     original = marker.read_text()
     marker.write_text(json.dumps(json.loads(original) | change))
-    with pytest.raises(MemoryStoreError, match=complaint):
+    with pytest.raises(MemoryStoreError, match=complaint) as refused:
         ChromaStore(tmp_path, FakeEmbedder())
     marker.write_text(original)
-    with opened(tmp_path) as store:
+    with opened(tmp_path) as store:  # while `refused` still holds the frames, and whatever they forgot to let go of
         assert store.count("ann") == 1
+    assert refused.value
 
 
 def test_a_damaged_marker_is_refused(tmp_path: Path):
