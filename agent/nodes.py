@@ -67,7 +67,7 @@ def screen(state: TurnState, *, store: MemoryStore) -> TurnState:
     earlier = store.list(state["user"], limit=SCREENED_EPISODES)
     screening = care.screen(state["text"], [episode.text for episode in reversed(earlier)])
     if screening.level != "safe":
-        logger.warning("turn %s: %s, rule %s", state["turn_id"], screening.level, screening.rule)
+        logger.warning("turn %s: %s", state["turn_id"], screening.level)
     return {"screening": screening}
 
 

@@ -19,8 +19,9 @@ DISAGREEMENT = 0.6
 SHORT_WORDS = 8
 
 _SMALL_TALK = re.compile(
-    r"\s*(hi|hello|hey|good (morning|afternoon|evening|night)|how are you|thanks?|thank you|bye|goodbye|see you|"
-    r"ok|okay|yes|no|sure|cool|nice)\b[\w\s,'!.?]{0,24}",
+    r"\W*(hi|hello|hey|good (morning|afternoon|evening|night)|how are you|thanks?|thank you|bye|goodbye|see you|"
+    r"ok|okay|yes|no|sure|cool|nice)([\s,!.?]+(there|again|you|all|everyone|today|doing|later|soon|then|bye|hi|hello|"
+    r"see|so|very|much|a|lot|thanks|how|are|ok|okay))*\W*",
     re.IGNORECASE,
 )
 

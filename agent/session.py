@@ -20,8 +20,9 @@ from contextlib import AbstractContextManager
 from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -52,7 +53,7 @@ from .reply import NanoEmoxReply, ReplyModel
 from .sentences import split_sentences
 from .settings import Settings, SetupError, keep_private, load_settings
 from .speech import STYLES, Audio, Speaker, write_wav
-from .state import PERSISTED, LiveTurn, Plan, TurnBuffer
+from .state import PERSISTED, LiveTurn, Plan, TurnBuffer, TurnState
 
 logger = logging.getLogger(__name__)
 
@@ -169,10 +170,15 @@ class Agent(AbstractContextManager["Agent"]):
             "thought": None,
             "reply": "",
         }
-        config = {"configurable": {"thread_id": f"{user}\x1f{thread}"}}
+        config: RunnableConfig = {"configurable": {"thread_id": f"{user}\x1f{thread}"}}
         if live.turn is not None:
             yield Heard(live.turn.text)
-        for mode, chunk in self._graph.stream(state, config, stream_mode=["updates", "custom"], durability="exit"):  # type: ignore[arg-type]
+        stream = self._graph.stream(
+            cast(TurnState, state), config, stream_mode=["updates", "custom"], durability="exit", version="v1"
+        )
+        mode: str
+        chunk: Any
+        for mode, chunk in stream:
             if mode == "custom":
                 if isinstance(chunk, Plan):
                     if voice is not None:

@@ -83,12 +83,14 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        **sources: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before the file."""
         home = Path(os.environ.get("EMOX_HOME") or user_data_path("emox", appauthor=False)).expanduser()
         file = TomlConfigSettingsSource(settings_cls, toml_file=home / "settings.toml")
-        return init_settings, sources["env_settings"], file
+        return init_settings, env_settings, file
 
 
 def keep_private() -> None:

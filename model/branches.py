@@ -9,6 +9,7 @@ one decoding step of several branches reads the weights once, which is what a st
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,7 @@ class BranchCache:
             return
         index = wanted.nonzero()[:, 0]
         self._slot_branch, self._slot_position = self._slot_branch[index], self._slot_position[index]
-        for layer in self._cache.layers:
+        layers: list[Any] = self._cache.layers
+        for layer in layers:
             layer.keys = layer.keys.index_select(-2, index.to(layer.keys.device))
             layer.values = layer.values.index_select(-2, index.to(layer.values.device))

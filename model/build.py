@@ -266,7 +266,7 @@ def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu"
     if manifest.variant not in VARIANTS:
         raise CheckpointError(f"{checkpoint} is for {manifest.variant}, which is none of {', '.join(VARIANTS)}")
     config = VARIANTS[manifest.variant]
-    lm = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16, local_files_only=True)
+    lm: nn.Module = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16, local_files_only=True)
     if (checkpoint / "lora").is_dir():
         lm = _with_merged_lora(lm, checkpoint / "lora", config)
     file = checkpoint / "branches.safetensors"

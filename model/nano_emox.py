@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,12 @@ class SoftTokens:
 
 
 class NanoEmoX(nn.Module):
-    """The whole model. A branch given as None was not trained or is not needed; its slots then do not exist."""
+    """The whole model. A branch given as None was not trained or is not needed; its slots then do not exist.
+
+    `lm` is a transformers causal language model, with or without peft's adapters around it.
+    """
+
+    lm: Any
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ class Understanding:
 
 @dataclass(frozen=True)
 class Thought:
-    """The chain of empathy, in its order (spec section 3.5): what happened, what they feel, why, what the reply aims at."""
+    """The chain of empathy in its order (section 3.5): what happened, what they feel, why, what the reply aims at."""
 
     scenario: str
     emotion: str
@@ -116,7 +116,7 @@ class Thought:
 
 @dataclass(frozen=True)
 class ReplyBrief:
-    """All the reply is told beyond the dialogue: the thought (None for small talk) and short lines about earlier turns."""
+    """All the reply is told beyond the dialogue: the thought (None for small talk), and lines about earlier turns."""
 
     thought: Thought | None
     memories: tuple[str, ...] = ()

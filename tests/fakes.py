@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +14,8 @@ import numpy as np
 from agent.sentences import speakable, split_sentences
 from agent.speech import Audio, VoiceStyle
 from memory.types import Episode
-from model.types import CIRCUMPLEX, EMOTIONS, Affect
-from perception.types import Faces, Frames, Speech, Transcript, Word
+from model.types import CIRCUMPLEX, EMOTIONS, INTENTS, Affect, ModelCard, ReplyBrief, Understanding, Utterance
+from perception.types import Faces, Frames, Modality, Speech, Transcript, UserTurn, Word
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
@@ -108,3 +110,37 @@ class FakeSpeaker:
                 self.said.append((text, style))
                 n_samples = len(text.split()) * self.sample_rate_hz // 20
                 yield Audio(np.full(n_samples, 0.1, np.float32), self.sample_rate_hz)
+
+
+class FakeModel:
+    """An `AffectModel` that feels what its words name, answers with a script and writes down its calls."""
+
+    def __init__(
+        self, reply: str = "I hear you. Tell me more?", modalities: Iterable[Modality] = ("text", "voice", "face")
+    ):
+        self.card = ModelCard("fake", "fake-1", frozenset(modalities))
+        self.reply = reply
+        self.calls: list[str] = []
+        self.briefs: list[ReplyBrief] = []
+        self.histories: list[tuple[Utterance, ...]] = []
+        self.affect: Affect | None = None
+
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> UserTurn:
+        self.calls.append("attend")
+        self.histories.append(tuple(history))
+        return turn
+
+    def perceive(self, prefix: UserTurn) -> Affect:
+        self.calls.append("perceive")
+        named = next((emotion for emotion in EMOTIONS if emotion in prefix.text.lower()), "neutral")
+        return self.affect or replace(affect_of(named, 0.9), absent=dict(prefix.absent))
+
+    def understand(self, prefix: UserTurn, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
+        self.calls.append("understand")
+        intents = {intent: float(intent == "Inform") for intent in INTENTS}
+        return Understanding(prefix.text, prefix.text, prefix.text, "Inform", intents), (affect.emotion,)
+
+    def empathize(self, prefix: UserTurn, brief: ReplyBrief) -> Iterator[str]:
+        self.calls.append("empathize")
+        self.briefs.append(brief)
+        yield from re.findall(r"\s*\S+", self.reply)

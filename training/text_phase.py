@@ -28,6 +28,7 @@ from model.processor import Processor
 
 from .data import text
 from .data.text import Sample
+from .freeze import freeze
 
 Reader = Callable[[Path, str], Iterator[Sample]]
 
@@ -136,6 +137,7 @@ def train(settings: Settings) -> None:
     processor = Processor(AutoTokenizer.from_pretrained(settings.lm), CHATML, max_tokens=384)
     lm = add_lora(AutoModelForCausalLM.from_pretrained(settings.lm, dtype=torch.bfloat16), NANO_EMOX_EMBEDDED.lora)
     model = NanoEmoX(lm).train()
+    freeze(model, "3")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
     mixture = Mixture(read_corpora(settings.data), settings.seed)

@@ -1,0 +1,279 @@
+"""A whole turn through the graph, with fakes that answer at once."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from agent.care import Consent
+from agent.events import (
+    Finished,
+    Heard,
+    Perceived,
+    Planned,
+    Remembered,
+    ReplyText,
+    Screened,
+    Spoken,
+    Started,
+    Understood,
+)
+from agent.nodes import Ears, NothingPerceived
+from agent.session import Agent, _checkpointer
+from agent.speech import STYLES, Audio, write_wav
+from memory.store import InMemoryStore
+from model.types import STRATEGIES
+from perception.errors import TextError
+from perception.types import Absence
+from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker, affect_of
+
+
+def agent_of(model=None, *, asr=None, store=None, speaker=None, checkpointer=None, **options):
+    asr = asr or FakeAsr("I feel sad today, my cat ran away.")
+    return Agent(
+        model=model or FakeModel(),
+        store=store or InMemoryStore(FakeEmbedder()),
+        ears=Ears(lambda: asr, FakeFaceFinder),
+        speaker=(lambda: speaker) if speaker else None,
+        checkpointer=checkpointer or InMemorySaver(),
+        **options,
+    )
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.wav"
+    write_wav(path, [Audio(0.1 * np.sin(np.arange(24_000) / 20).astype(np.float32), 16_000)])
+    return path
+
+
+def kinds(events):
+    return [type(event) for event in events if not isinstance(event, ReplyText)]
+
+
+def test_a_typed_turn_goes_through_every_level():
+    events = list(agent_of().events("I am sad about my cat, she ran away yesterday."))
+    assert kinds(events) == [Started, Heard, Perceived, Screened, Remembered, Understood, Planned, Finished]
+    result = events[-1].result
+    assert result.affect.emotion == "sad"
+    assert result.affect.open == ("sad",)
+    assert result.plan.strategy == "comfort"
+    assert result.thought.goal == STRATEGIES["comfort"]
+    assert result.reply == "I hear you. Tell me more?"
+    assert "".join(e.text for e in events if isinstance(e, ReplyText)).strip() == result.reply
+
+
+def test_the_turn_is_read_once():
+    model = FakeModel()
+    agent_of(model).ask("I am sad about my cat, she ran away yesterday.")
+    assert model.calls == ["attend", "perceive", "understand", "empathize"]
+
+
+def test_every_turn_becomes_an_episode():
+    store = InMemoryStore(FakeEmbedder())
+    result = agent_of(store=store).ask("I am sad about my cat, she ran away yesterday.", user="ann")
+    (episode,) = store.list("ann")
+    assert (episode.id, episode.text, episode.reply) == (result.turn_id, result.transcript, result.reply)
+    assert episode.affect == result.affect
+    assert episode.model_version == "fake-1"
+
+
+def test_the_second_turn_recalls_the_first_and_continues_its_dialogue():
+    model = FakeModel()
+    agent = agent_of(model)
+    first = agent.ask("My cat ran away and I am sad.")
+    second = agent.ask("I am still sad about my cat.")
+    assert [r.id for r in second.recalled] == [first.turn_id]
+    assert [line.text for line in model.histories[1]] == ["My cat ran away and I am sad.", first.reply]
+
+
+def test_what_the_dialogue_holds_is_not_told_to_the_reply_again():
+    model = FakeModel()
+    agent = agent_of(model)
+    agent.ask("My cat ran away and I am sad.", thread="a")
+    agent.ask("I am sad about my cat today.", thread="a")
+    agent.ask("I am sad about my cat today.", thread="b")
+    assert model.briefs[1].memories == ()
+    assert any("My cat ran away" in line for line in model.briefs[2].memories)
+
+
+def test_people_and_threads_do_not_mix():
+    model = FakeModel()
+    agent = agent_of(model)
+    agent.ask("I am sad, my cat ran away.", user="ann", thread="x")
+    other = agent.ask("I am sad, my cat ran away.", user="bob", thread="x")
+    assert other.recalled == ()
+    assert model.histories[1] == ()
+
+
+def test_a_crisis_is_answered_without_the_language_model():
+    model = FakeModel()
+    agent = agent_of(model, locale="en-US")
+    result = agent.ask("I want to kill myself tonight.")
+    assert result.plan.route == "crisis"
+    assert "988" in result.reply
+    assert "empathize" not in model.calls
+    assert agent.store.count("me") == 1
+
+
+def test_a_crisis_is_remembered_in_other_threads():
+    agent = agent_of()
+    agent.ask("I want to kill myself tonight.", thread="discord")
+    assert agent.ask("I have the pills here.", thread="telegram").plan.route == "crisis"
+
+
+def test_a_crisis_is_logged_without_words(caplog):
+    agent_of().ask("I want to kill myself tonight.")
+    assert "kill" not in caplog.text
+    assert "crisis" in caplog.text
+
+
+def test_small_talk_needs_no_thought():
+    model = FakeModel()
+    result = agent_of(model).ask("Hello there!")
+    assert result.plan.route == "small_talk"
+    assert result.thought is None
+    assert "understand" not in model.calls
+
+
+def test_unsure_affect_is_asked_about():
+    model = FakeModel()
+    model.affect = replace(affect_of("sad"), confidence=0.2)
+    assert agent_of(model).ask("It is what it is, I suppose, as always.").plan.route == "clarify"
+
+
+def test_modalities_that_disagree_are_asked_about():
+    model = FakeModel()
+    sad, happy = affect_of("sad"), affect_of("happy")
+    model.affect = replace(sad, evidence=replace(sad.evidence, text=happy.emotions, voice=sad.emotions))
+    result = agent_of(model).ask("I am fine, really, everything is great.")
+    assert result.plan.route == "clarify"
+    assert result.thought.goal == STRATEGIES["clarify"]
+
+
+def test_a_clip_is_heard(clip):
+    result = agent_of(consent=Consent(voice=True)).ask(clip=clip)
+    assert result.transcript == "I feel sad today, my cat ran away."
+    assert result.modalities == ("text", "voice")
+    assert "listen" in result.timings_ms
+
+
+def test_without_consent_a_voice_is_not_read(clip):
+    result = agent_of().ask(clip=clip)
+    assert result.modalities == ("text",)
+    assert result.absent["voice"] == Absence.NO_CONSENT
+
+
+def test_a_voice_the_model_was_not_trained_for_is_not_read(clip):
+    agent = agent_of(FakeModel(modalities=("text",)), consent=Consent(voice=True))
+    assert agent.ask(clip=clip).modalities == ("text",)
+
+
+def test_silence_is_said_in_one_sentence(clip):
+    with pytest.raises(NothingPerceived, match="no speech was found"):
+        agent_of(asr=FakeAsr("")).ask(clip=clip)
+
+
+def test_a_turn_that_fails_leaves_nothing(clip):
+    agent = agent_of(asr=FakeAsr(""))
+    with pytest.raises(NothingPerceived):
+        agent.ask(clip=clip)
+    assert agent.store.count("me") == 0
+    assert agent._turns._turns == {}
+    assert agent.ask("Now I am sad and I say so.").reply
+
+
+def test_nothing_at_all_is_bad_input():
+    with pytest.raises(TextError, match="give --text or --clip"):
+        agent_of().ask("   ")
+
+
+def test_the_disclosure_comes_at_first_contact_only():
+    agent = agent_of()
+    first = next(e for e in agent.events("I am sad today, very.") if isinstance(e, Started))
+    assert first.disclosure is None or "program" in first.disclosure
+    list(agent.events("I am sad today, very."))
+    again = next(e for e in agent.events("I am sad today, very.") if isinstance(e, Started))
+    assert first.disclosure
+    assert again.disclosure is None
+
+
+def test_the_reply_is_spoken_sentence_by_sentence_in_the_plans_voice(tmp_path):
+    speaker = FakeSpeaker()
+    out = tmp_path / "reply.wav"
+    events = list(agent_of(speaker=speaker).events("I am sad about my cat, she ran away.", speak_to=out))
+    assert [text for text, _ in speaker.said] == ["I hear you.", "Tell me more?"]
+    assert {style for _, style in speaker.said} == {STYLES["calm"]}
+    assert sum(isinstance(e, Spoken) for e in events) == 2
+    path, seconds = events[-1].result.audio
+    assert path == out
+    assert out.stat().st_size > 1000
+    assert seconds > 0
+
+
+def test_a_crisis_is_spoken_too():
+    speaker = FakeSpeaker()
+    list(agent_of(speaker=speaker).events("I want to kill myself tonight.", speak=True))
+    assert speaker.said
+
+
+class BrokenSpeaker:
+    def speak(self, sentences, style):
+        raise OSError("no sound card")
+        yield
+
+
+def test_a_broken_voice_is_reported_and_the_turn_is_remembered():
+    agent = agent_of(speaker=BrokenSpeaker())
+    with pytest.raises(OSError, match="no sound card"):
+        list(agent.events("I am sad about my cat.", speak=True))
+    assert agent.ask("I am sad about my cat.").reply
+
+
+def test_waveforms_never_enter_a_checkpoint(clip):
+    saver = InMemorySaver()
+    agent = agent_of(checkpointer=saver, consent=Consent(voice=True))
+    agent.ask(clip=clip, thread="t")
+    values = agent._graph.get_state({"configurable": {"thread_id": "me\x1ft"}}).values
+    assert "dialogue" in values
+    assert not any(isinstance(v, (np.ndarray, bytes)) for v in values.values())
+    assert "live" not in repr(values).lower()
+
+
+def test_a_dialogue_outlives_the_process(tmp_path, caplog):
+    for n, text in enumerate(["I am sad, my cat ran away.", "I am still sad about her."]):
+        saver = _checkpointer(tmp_path / "threads.sqlite")
+        model = FakeModel()
+        agent_of(model, checkpointer=saver, close=saver.conn.close).ask(text)
+        assert len(model.histories[0]) == 2 * n
+        saver.conn.close()
+    assert "unregistered" not in caplog.text.lower()
+
+
+def test_the_async_turn_gives_the_same_events():
+    async def run():
+        return [event async for event in agent_of().turn("I am sad about my cat, she ran away.")]
+
+    assert kinds(asyncio.run(run()))[-1] is Finished
+
+
+def test_a_result_is_the_contract():
+    document = agent_of().ask("I am sad about my cat, she ran away.").as_json()
+    keys = "turn_id thread_id transcript modalities affect understanding recalled plan thought reply audio timings_ms"
+    assert set(keys.split()) <= set(document)
+    assert {"sentiment", "emotion", "emotions", "open", "valence", "arousal", "confidence", "evidence"} <= set(
+        document["affect"]
+    )
+    assert set(document["affect"]["evidence"]) == {"text", "voice", "face", "fusion"}
+    assert set(document["thought"]) == {"scenario", "emotion", "cause", "goal"}
+    assert set(document["plan"]) == {"route", "strategy", "recall_policy", "voice"}
+    assert abs(sum(document["affect"]["emotions"].values()) - 1) < 1e-9
+
+
+def test_files_of_a_clip_turn_stay_where_they_are(clip: Path):
+    before = clip.read_bytes()
+    agent_of(consent=Consent(voice=True)).ask(clip=clip)
+    assert clip.read_bytes() == before

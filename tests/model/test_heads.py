@@ -1,0 +1,100 @@
+import torch
+
+from model.branches import BranchCache
+from model.build import LANGUAGE_MODELS
+from model.heads import Choice, Rules, decode, score
+
+
+class Asked:
+    """A tiny language model with a prefix, and what heads need of it."""
+
+    def __init__(self):
+        torch.manual_seed(1)
+        self.lm = LANGUAGE_MODELS["tiny-llama"]().double().eval()
+        self.cache = BranchCache(self.lm.model)
+        self.cache.extend({0: self.embed([1, 2, 3])})
+
+    def embed(self, ids):
+        return self.lm.get_input_embeddings()(torch.tensor(ids))
+
+    def head(self, hidden):
+        return self.lm.lm_head(hidden)
+
+    def log_p(self, prefix, answer):
+        logits = self.lm(input_ids=torch.tensor([prefix + answer])).logits[0].float().log_softmax(-1)
+        return sum(logits[len(prefix) + i - 1, token] for i, token in enumerate(answer))
+
+
+@torch.no_grad()
+def test_candidates_of_any_length_get_their_sequence_log_probability():
+    asked = Asked()
+    choices = {
+        "a": Choice(0, [10, 11], [[20], [21, 22, 23], [24, 25]]),
+        "b": Choice(0, [12], [[30], [31, 32]]),
+    }
+    scores = score(asked.cache, choices, asked.embed, asked.head)
+    for task, choice in choices.items():
+        expected = [asked.log_p([1, 2, 3, *choice.question], c) for c in choice.candidates]
+        torch.testing.assert_close(scores[task], torch.stack(expected), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_decoding_together_equals_decoding_alone():
+    def answers(*prompts):
+        asked = Asked()
+        branches = {asked.cache.fork(): ids for ids in prompts}
+        hidden = asked.cache.extend({branch: asked.embed(ids) for branch, ids in branches.items()})
+        starts = {branch: states[-1] for branch, states in hidden.items()}
+        told = {branch: [] for branch in branches}
+        rules = dict.fromkeys(branches, Rules(6))
+        for branch, token in decode(asked.cache, starts, rules, asked.embed, asked.head):
+            told[branch].append(token)
+        return list(told.values())
+
+    assert answers([7, 8], [9]) == [*answers([7, 8]), *answers([9])]
+
+
+class Scripted:
+    """A head that wants given tokens in order, whatever it is fed."""
+
+    def __init__(self, *tokens):
+        self.tokens = list(tokens)
+
+    def __call__(self, states):
+        logits = torch.zeros(len(states), 320)
+        logits[:, self.tokens[0]] = 2.0
+        logits[:, 99] = 1.0  # second choice
+        if len(self.tokens) > 1:
+            self.tokens.pop(0)
+        return logits
+
+
+def run(rules, *tokens):
+    asked = Asked()
+    start = {0: torch.zeros(32).double()}
+    with torch.no_grad():
+        return [token for _, token in decode(asked.cache, start, {0: rules}, asked.embed, Scripted(*tokens))]
+
+
+def test_stop_tokens_end_an_answer_and_are_left_out():
+    assert run(Rules(9, stop=frozenset({50})), 7, 8, 50, 9) == [7, 8]
+
+
+def test_last_tokens_end_an_answer_and_are_kept():
+    assert run(Rules(9, last=frozenset({50})), 7, 50, 9) == [7, 50]
+
+
+def test_no_end_comes_before_the_least_length():
+    assert run(Rules(9, stop=frozenset({50}), min_tokens=2), 50, 50, 50) == [99, 99]
+
+
+def test_banned_tokens_are_never_chosen():
+    assert run(Rules(2, banned=(7,)), 7, 8) == [99, 8]
+
+
+def test_runs_are_not_repeated():
+    assert run(Rules(6, no_repeat=2), 7, 8, 7, 8) == [7, 8, 7, 99, 8, 8]
+
+
+def test_length_is_bounded():
+    assert len(run(Rules(5, no_repeat=0), 7)) == 5
