@@ -53,14 +53,17 @@ def turn(
 ) -> None:
     """One whole turn: perceive, recall, understand, answer, remember."""
     _require_input(text, clip)
-    from .events import Started
+    from .events import Finished, Heard, Started
 
     result: TurnResult | None = None
+    disclosure = None
     with _clean_stdout() as out, _agent() as agent:
         for event in agent.events(text, clip=clip, user=user, thread=thread, speak_to=speak):
-            if isinstance(event, Started) and event.disclosure:
-                err.print(f"[dim]{escape(event.disclosure)}[/dim]")
-            elif hasattr(event, "result"):
+            if isinstance(event, Started):
+                disclosure = event.disclosure
+            elif isinstance(event, Heard) and disclosure:
+                err.print(f"[dim]{escape(disclosure)}[/dim]")
+            elif isinstance(event, Finished):
                 result = event.result
         assert result is not None
         if as_json:
@@ -250,17 +253,15 @@ def main_guard() -> Iterator[None]:
 
 def _judge(error: BaseException) -> tuple[int, str]:
     """Exit status and the one line for an error."""
-    import click
-
     from memory.errors import MemoryStoreError
     from perception.errors import PerceptionError
 
-    if isinstance(error, click.exceptions.Exit):
+    if isinstance(error, typer.Exit):
         return error.exit_code, ""
-    if isinstance(error, click.ClickException):
-        return 2, error.format_message()
-    if isinstance(error, click.exceptions.Abort):
+    if isinstance(error, typer.Abort):
         return 130, ""
+    if hasattr(error, "format_message"):  # typer's usage errors; which click they come from depends on its version
+        return 2, error.format_message()
     if isinstance(error, PerceptionError):
         return 2, str(error)
     known = (SetupError, MemoryStoreError, ImportError, FileNotFoundError, PermissionError)

@@ -77,7 +77,7 @@ def level_dbfs(samples: np.ndarray) -> float:
 
 
 def run(console: Console) -> None:
-    """Hold the conversation, then check and show it."""
+    """Hold the conversation on this machine, then check its sound and show what was remembered."""
     from perception.media import read_clip
 
     settings = load_settings()
@@ -102,9 +102,14 @@ def run(console: Console) -> None:
 
 def main() -> None:
     """Command line."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--svg", type=Path, help="also draw what is printed, for the documentation")
+    options = parser.parse_args()
     with main_guard():
-        run(Console(width=None if sys.stdout.isatty() else 120, highlight=False))
+        console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, record=options.svg is not None)
+        run(console)
+        if options.svg is not None:
+            console.save_svg(str(options.svg), title="make run")
 
 
 if __name__ == "__main__":

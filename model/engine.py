@@ -129,7 +129,7 @@ class LocalModel:
             self.processor.question_ids(p.SENTIMENT_QUESTION, p.SENTIMENT_LEAD),
             [self.processor.ids(f" {label}") for label in SENTIMENTS],
         )
-        scores = self._score(prefix.cache, choices)
+        scores = self.score(prefix.cache, choices)
         sentiments = self._probabilities("sentiment", SENTIMENTS, scores.pop("sentiment"))
         read = {name: self._probabilities("emotion", EMOTIONS, values) for name, values in scores.items()}
         emotions = read["whole"]
@@ -168,7 +168,7 @@ class LocalModel:
             self.processor.question_ids(p.INTENT_QUESTION, p.INTENT_LEAD),
             [self.processor.ids(label) for label in INTENTS],
         )
-        scores = self._score(cache, {"intent": intent})
+        scores = self.score(cache, {"intent": intent})
         hidden = cache.extend(
             {branches[name]: self._embed(self.processor.question_ids(q, lead)) for name, (q, lead, _) in asked.items()}
         )
@@ -217,7 +217,8 @@ class LocalModel:
                 yield text[told:]
                 told = len(text)
 
-    def _score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
+    def score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
+        """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
         return score(cache, choices, self._embed, self._head)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:

@@ -30,6 +30,12 @@ from .data import text
 from .data.text import Sample
 from .freeze import freeze
 
+PORTION = 2
+"""Samples that go through the model together; a batch mixes answers of one word with whole replies."""
+
+MAX_TOKENS = 160
+"""Of dialogue and words; older lines are dropped."""
+
 Reader = Callable[[Path, str], Iterator[Sample]]
 
 CORPORA: tuple[tuple[Reader, str, str], ...] = (
@@ -134,7 +140,7 @@ def collate(samples: list[Sample], processor: Processor) -> tuple[Tensor, Tensor
 def train(settings: Settings) -> None:
     """Run the phase from the language model's own weights and write the adapters to `settings.out`."""
     torch.manual_seed(settings.seed)
-    processor = Processor(AutoTokenizer.from_pretrained(settings.lm), CHATML, max_tokens=384)
+    processor = Processor(AutoTokenizer.from_pretrained(settings.lm), CHATML, max_tokens=MAX_TOKENS)
     lm = add_lora(AutoModelForCausalLM.from_pretrained(settings.lm, dtype=torch.bfloat16), NANO_EMOX_EMBEDDED.lora)
     model = NanoEmoX(lm).train()
     freeze(model, "3")
@@ -147,16 +153,18 @@ def train(settings: Settings) -> None:
     for step in range(1, settings.steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * schedule(step, settings.steps, settings.warmup)
-        ids, labels, mask = collate(mixture.batch(step, settings.batch), processor)
-        loss = model.loss(lm.get_input_embeddings()(ids), labels, mask)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()} at step {step}: lower --lr")
-        loss.backward()
+        loss = 0.0
+        for ids, labels, mask, share in portions(mixture.batch(step, settings.batch), processor):
+            part = share * model.loss(lm.get_input_embeddings()(ids), labels, mask)
+            part.backward()
+            loss += part.item()
+            seen += int(mask.sum())
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss became {loss} at step {step}: lower --lr")
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        mean_loss += (loss.item() - mean_loss) * max(0.02, 1 / step)
-        seen += int(mask.sum())
+        mean_loss += (loss - mean_loss) * max(0.02, 1 / step)
         if step % 10 == 0:
             rate = seen / (time.monotonic() - started)
             print(f"step {step}/{settings.steps} loss {mean_loss:.3f} {rate:.0f} tokens/s", flush=True)
@@ -165,6 +173,17 @@ def train(settings: Settings) -> None:
             lm.save_pretrained(settings.out)
             facts = {"step": step, "loss": mean_loss, "seconds": time.monotonic() - started, "tokens": seen}
             (settings.out / "progress.json").write_text(json.dumps(facts))
+
+
+def portions(
+    samples: list[Sample], processor: Processor, size: int = PORTION
+) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
+    """A batch in portions of like length, each with its share of the supervised tokens: little padding, same loss."""
+    ordered = sorted(samples, key=lambda sample: len(tokens(sample, processor)[0]))
+    parts = [collate(ordered[i : i + size], processor) for i in range(0, len(ordered), size)]
+    n_supervised = [int((labels[:, 1:] != IGNORED).sum()) for _, labels, _ in parts]
+    for (ids, labels, mask), n in zip(parts, n_supervised, strict=True):
+        yield ids, labels, mask, n / sum(n_supervised)
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

@@ -1,0 +1,258 @@
+"""How fast a turn is here: `make bench`, or `python -m bench.turn`.
+
+Medians over turns after a warm-up; ratios come from pairs measured in the same run. Writes `bench/results/turn.json`
+with a description of the machine. The peer of the six tasks is what the paper's authors do: six generations, each of
+which encodes and prefills everything again, with the same weights, greedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from langgraph.checkpoint.memory import InMemorySaver
+from rich.console import Console
+from rich.table import Table
+
+from agent.cli import main_guard
+from agent.nodes import Ears
+from agent.plan import plan_reply, think
+from agent.session import Agent, open_agent
+from agent.settings import Settings, load_settings
+from agent.speech import STYLES, write_wav
+from memory.store import InMemoryStore
+from model import processor as p
+from model.engine import LocalModel
+from model.types import STRATEGIES, ReplyBrief
+from perception.types import UserTurn
+from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel
+
+LINES = (
+    "My dog died last night and I cannot stop crying.",
+    "I finally got the job I wanted, I start on Monday!",
+    "My boss took credit for my work in front of everyone, and nobody said a word.",
+    "I have my exam tomorrow and I have not slept for two nights.",
+    "My sister moved to the other end of the world, and the house is quiet now.",
+    "There was a huge spider in my bathroom this morning, and it is still somewhere.",
+    "We looked at old photographs today, and I did not know whether to laugh or to cry.",
+)
+
+CAPS = {"sentiment": 12, "emotion": 12, "open": 16, "reason": 44, "intent": 8, "empathy": 160}
+"""Most tokens of each separate generation; it ends earlier at the stop token. The reply's includes its whole thought,
+the reason's as many as ours decodes for scenario and cause together."""
+
+OUT = Path(__file__).parent / "results" / "turn.json"
+
+
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that `action` takes, and what it returns."""
+    started = time.perf_counter()
+    value = action()
+    return time.perf_counter() - started, value
+
+
+def stages(agent: Agent, turns: Sequence[dict[str, Any]], folder: Path) -> dict[str, float]:
+    """Median milliseconds of every stage over whole, spoken turns; the first is warm-up."""
+    rows = []
+    for number, turn in enumerate(turns):
+        result = agent.ask(**turn, user="bench", thread=f"bench-{number}", speak_to=folder / "reply.wav")
+        rows.append(result.timings_ms)
+    rows = rows[1:]
+    return {name: round(statistics.median(row[name] for row in rows), 1) for name in rows[0]}
+
+
+def six_tasks_shared(model: LocalModel, text: str) -> str:
+    """All six tasks from one prefix, as a turn runs them."""
+    prefix = model.attend(UserTurn(text))
+    affect = model.perceive(prefix)
+    understanding, words = model.understand(prefix, affect)
+    plan = plan_reply(text, affect, understanding)
+    thought = think(affect, understanding, words, STRATEGIES[plan.strategy])
+    return "".join(model.empathize(prefix, ReplyBrief(thought)))
+
+
+@torch.inference_mode()
+def six_tasks_separate(model: LocalModel, text: str) -> dict[str, str]:
+    """Each task on its own: encode, prefill, generate until the stop token; as the released evaluation does."""
+    questions = {
+        "sentiment": p.SENTIMENT_QUESTION,
+        "emotion": p.EMOTION_QUESTION,
+        "open": p.OPEN_QUESTION,
+        "reason": p.CAUSE_QUESTION.format(emotion="this"),
+        "intent": p.INTENT_QUESTION,
+        "empathy": p.EMPATHY_QUESTION,
+    }
+    answers = {}
+    for task, question in questions.items():
+        soft = model.model.soft_tokens(model.model.encode(model.processor.inputs(UserTurn(text), model.model.slots)))
+        ids = [
+            *model.processor.header_ids(),
+            *model.processor.prefix_ids(soft.counts(), text),
+            *model.processor.question_ids(question),
+        ]
+        embeddings = model.model.embed(torch.tensor([ids]), soft, model.processor.placeholders)
+        told = model.model.lm.generate(
+            inputs_embeds=embeddings,
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=CAPS[task],
+            do_sample=False,
+            eos_token_id=sorted(model.processor.stop_ids),
+            pad_token_id=0,
+        )
+        answers[task] = model.processor.text(told[0].tolist())
+    return answers
+
+
+def six_tasks(model: LocalModel, lines: Sequence[str]) -> dict[str, float]:
+    """Median seconds of both ways and the median of their paired ratios; the first line is warm-up."""
+    pairs = []
+    for line in lines:
+        shared, _ = timed(lambda line=line: six_tasks_shared(model, line))
+        separate, _ = timed(lambda line=line: six_tasks_separate(model, line))
+        pairs.append((shared, separate))
+    pairs = pairs[1:]
+    return {
+        "shared_s": statistics.median(shared for shared, _ in pairs),
+        "separate_s": statistics.median(separate for _, separate in pairs),
+        "ratio": statistics.median(shared / separate for shared, separate in pairs),
+    }
+
+
+@torch.inference_mode()
+def language_model(model: LocalModel) -> dict[str, float]:
+    """Prefill of 200 tokens in milliseconds, and tokens a second of one stream and of three decoded together."""
+    from model.branches import BranchCache
+
+    table = model.model.lm.get_input_embeddings()
+    prompt = table(torch.arange(1000, 1200))
+
+    def prefill() -> BranchCache:
+        cache = BranchCache(model.model.lm.model)
+        cache.extend({0: prompt})
+        return cache
+
+    def steps(n_branches: int, n: int = 20) -> float:
+        cache = prefill()
+        branches = [cache.fork() for _ in range(n_branches)]
+        started = time.perf_counter()
+        for i in range(n):
+            hidden = cache.extend({branch: table(torch.tensor([1000 + i])) for branch in branches})
+            model.model.lm.lm_head(torch.cat(list(hidden.values()))).argmax(-1)
+        return n * n_branches / (time.perf_counter() - started)
+
+    prefill()
+    return {
+        "prefill_200_ms": 1000 * statistics.median(timed(prefill)[0] for _ in range(7)),
+        "tokens_per_s": statistics.median(steps(1) for _ in range(5)),
+        "tokens_per_s_3_branches": statistics.median(steps(3) for _ in range(5)),
+    }
+
+
+def graph_overhead(n: int = 100) -> dict[str, float]:
+    """Milliseconds of a whole turn when model, memory and checkpoints answer at once."""
+    agent = Agent(
+        model=FakeModel(),
+        store=InMemoryStore(FakeEmbedder()),
+        ears=Ears(FakeAsr, FakeFaceFinder),
+        checkpointer=InMemorySaver(),
+    )
+    times = sorted(1000 * timed(lambda: agent.ask("I am sad about my cat, she ran away."))[0] for _ in range(n + 5))
+    return {"p50_ms": statistics.median(times), "p95_ms": times[int(0.95 * len(times))]}
+
+
+def cold_start(home: Path, n: int = 3) -> float:
+    """Median seconds of `emox turn --text` from nothing to the end of the process."""
+    command = [sys.executable, "-m", "agent", "turn", "--text", LINES[0], "--json"]
+    environment = os.environ | {"EMOX_HOME": str(home)}
+    run = lambda: subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: E731
+    return statistics.median(timed(run)[0] for _ in range(n))
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+    }
+
+
+def bench(settings: Settings, console: Console) -> dict[str, Any]:
+    """Run everything and return the figures."""
+    facts: dict[str, Any] = {"command": "python -m bench.turn", "machine": machine()}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = settings.model_copy(update={"home": folder / "home"})
+        with open_agent(settings) as agent:
+            model = agent.model
+            assert isinstance(model, LocalModel)
+            facts["model"] = {"variant": model.card.variant, "version": model.card.version}
+            console.print("text turns ...")
+            facts["text_turn_ms"] = stages(agent, [{"text": line} for line in LINES], folder)
+            console.print("clip turns ...")
+            clips = []
+            for number, line in enumerate(LINES):
+                clips.append({"clip": folder / f"{number}.wav"})
+                write_wav(clips[-1]["clip"], agent.speaker.speak(line, STYLES["plain"]))
+            facts["clip_turn_ms"] = stages(agent, clips, folder)
+            console.print("six tasks, shared and separate ...")
+            facts["six_tasks"] = six_tasks(model, LINES)
+            facts["language_model"] = language_model(model)
+        facts["graph"] = graph_overhead()
+        facts["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        console.print("cold starts ...")
+        facts["cold_start_s"] = cold_start(folder / "cold")
+    return facts
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print the figures."""
+    table = Table("stage (median ms)", "text turn", "clip turn", show_edge=False)
+    text, clip = facts["text_turn_ms"], facts["clip_turn_ms"]
+    for stage in dict.fromkeys([*clip, *text]):
+        table.add_row(stage, f"{text.get(stage, float('nan')):.0f}", f"{clip.get(stage, float('nan')):.0f}")
+    console.print(table)
+    six, lm, graph = facts["six_tasks"], facts["language_model"], facts["graph"]
+    console.print(
+        f"six tasks: shared {six['shared_s']:.2f} s, separate {six['separate_s']:.2f} s, ratio {six['ratio']:.2f}\n"
+        f"prefill of 200 tokens {lm['prefill_200_ms']:.0f} ms; {lm['tokens_per_s']:.0f} tokens/s, three branches "
+        f"{lm['tokens_per_s_3_branches']:.0f}\n"
+        f"graph alone: p50 {graph['p50_ms']:.1f} ms, p95 {graph['p95_ms']:.1f} ms\n"
+        f"peak memory {facts['peak_memory_mb']} MB; cold start to the end of a turn {facts['cold_start_s']:.1f} s"
+    )
+
+
+def main() -> None:
+    """Command line."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    with main_guard():
+        console = Console(highlight=False)
+        facts = bench(load_settings(), console)
+        OUT.parent.mkdir(exist_ok=True)
+        OUT.write_text(json.dumps(facts, indent=1) + "\n")
+        show(facts, console)
+        console.print(f"written to {OUT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+
+from model.engine import Scaling, evidence_for, open_words
+from model.types import EMOTIONS, INTENTS, ReplyBrief, Thought, Utterance
+from perception.types import Absence, Faces, Frames, Speech, UserTurn
+from tests.model.tiny import tiny_model
+
+THOUGHT = Thought("a cat ran away", "sad", "she is gone", "comfort them")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+def whole_turn(seed=0):
+    draw = np.random.default_rng(seed)
+    times = np.arange(8.0)
+    return UserTurn(
+        "my cat ran away",
+        Speech(draw.normal(0, 0.1, 40_000).astype(np.float32)),
+        Frames(draw.integers(0, 256, (8, 40, 40, 3), dtype=np.uint8), times),
+        Faces(draw.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8), times, np.zeros((8, 4), np.float32)),
+    )
+
+
+def test_every_distribution_sums_to_one(model):
+    affect = model.perceive(model.attend(whole_turn()))
+    read = [affect.emotions, affect.evidence.text, affect.evidence.voice, affect.evidence.face, affect.evidence.fusion]
+    for distribution in read:
+        assert tuple(distribution) == EMOTIONS
+        assert sum(distribution.values()) == pytest.approx(1, abs=1e-9)
+    assert affect.confidence == max(affect.emotions.values()) == affect.emotions[affect.emotion]
+    assert -1 <= affect.sentiment <= 1
+    assert -1 <= affect.valence <= 1
+    assert -1 <= affect.arousal <= 1
+
+
+def test_each_modality_alone_reads_what_a_turn_of_it_alone_reads(model):
+    turn = whole_turn()
+    together = model.perceive(model.attend(turn)).evidence
+    voice = UserTurn("", turn.speech)
+    words = UserTurn(turn.text)
+    face = UserTurn("", None, turn.frames, turn.faces)
+    for name, alone in (("voice", voice), ("text", words), ("face", face)):
+        expected = model.perceive(model.attend(alone)).emotions
+        assert getattr(together, name) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_same_turn_twice_gives_the_same_affect(model):
+    assert model.perceive(model.attend(whole_turn())) == model.perceive(model.attend(whole_turn()))
+
+
+def test_speech_and_frames_are_fused_and_the_gates_are_told(model):
+    prefix = model.attend(whole_turn())
+    assert sum(prefix.gates) == pytest.approx(1, abs=1e-5)
+    assert model.attend(UserTurn("only words")).gates is None
+
+
+def test_an_untrained_modality_is_reported_and_not_read():
+    model = tiny_model(modalities=("text",))
+    affect = model.perceive(model.attend(whole_turn()))
+    assert affect.absent["voice"] == affect.absent["face"] == Absence.UNTRAINED
+    assert affect.evidence.voice is None
+    assert affect.emotions == model.perceive(model.attend(UserTurn("my cat ran away"))).emotions
+
+
+def test_scaling_calibrates():
+    even = Scaling((0.0,) * 7, (0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0))
+    affect = tiny_model(scaling={"emotion": even}).perceive(tiny_model().attend(UserTurn("hello")))
+    assert affect.emotion == "sad"
+    assert affect.emotions["happy"] == pytest.approx(1 / (6 + np.exp(5)))
+
+
+def test_understanding_is_typed(model):
+    prefix = model.attend(whole_turn())
+    understanding, words = model.understand(prefix, model.perceive(prefix))
+    assert tuple(understanding.intents) == INTENTS
+    assert sum(understanding.intents.values()) == pytest.approx(1, abs=1e-9)
+    assert understanding.intent in INTENTS
+    assert understanding.cause
+    assert understanding.scenario
+    assert understanding.evidence in "my cat ran away"
+    assert all(word == word.lower() for word in words)
+
+
+def test_the_reply_streams_and_is_bounded(model):
+    prefix = model.attend(whole_turn())
+    pieces = list(model.empathize(prefix, ReplyBrief(THOUGHT, ("On March 5 they said hello.",), max_tokens=12)))
+    assert len("".join(pieces)) <= 12
+
+
+def test_a_reply_given_up_halfway_does_not_disturb_the_next(model):
+    brief = ReplyBrief(THOUGHT, max_tokens=12)
+    expected = list(model.empathize(model.attend(whole_turn()), brief))
+    prefix = model.attend(whole_turn())
+    given_up = model.empathize(prefix, brief)
+    next(given_up)
+    given_up.close()
+    assert list(model.empathize(prefix, brief)) == expected
+
+
+def test_asking_more_does_not_change_the_reply(model):
+    brief = ReplyBrief(THOUGHT, max_tokens=12)
+    asked = model.attend(whole_turn())
+    model.understand(asked, model.perceive(asked))
+    assert list(model.empathize(asked, brief)) == list(model.empathize(model.attend(whole_turn()), brief))
+
+
+def test_gradients_are_never_kept(model):
+    assert not model.attend(whole_turn()).cache._cache.layers[0].keys.requires_grad
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (" sad, lonely, sad.", ("sad", "lonely")),
+        ("Anger and disgust", ("anger", "disgust")),
+        ("; ,", ()),
+        ("worn out, 123", ("worn out",)),
+    ],
+)
+def test_open_words_are_clean(answer, words):
+    assert open_words(answer) == words
+
+
+def test_evidence_is_the_sentence_that_shares_most_with_the_cause():
+    history = [Utterance("user", "My cat ran away. It rained."), Utterance("assistant", "My cat too.")]
+    assert evidence_for("the cat ran away", "I am sad.", history) == "My cat ran away."
+    assert evidence_for("nothing in common", "I am sad.", history) == "I am sad."
