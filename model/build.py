@@ -48,6 +48,7 @@ from .fusion import ExpertFusion
 from .nano_emox import NanoEmoX
 from .processor import Processor
 from .qformer import QFormer
+from .quantize import speed_up_decoding
 from .types import ModelCard
 from .weights import locate, read_state
 
@@ -277,6 +278,8 @@ def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu"
     tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True)
     processor = Processor(tokenizer, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
     card = ModelCard(manifest.variant, manifest.version, frozenset(manifest.modalities))
+    if device == "cpu":
+        speed_up_decoding(model.lm)
     scaling = {task: Scaling(tuple(s["weight"]), tuple(s["bias"])) for task, s in manifest.scaling.items()}
     return LocalModel(model.to(device), processor, card, scaling)
 

@@ -98,15 +98,15 @@ class LocalModel:
         soft = self.model.soft_tokens(features)
 
         cache = BranchCache(self.model.lm.model)
-        cache.extend({0: self._embed(self.processor.header_ids())})
-        whole = cache.fork()
-        pieces = {whole: self._embed_prefix(soft, slots, turn.text, history)}
+        header = self._embed(self.processor.header_ids())
+        whole = cache.fork(after=len(header))
+        pieces = {0: header, whole: self._embed_prefix(soft, slots, turn.text, history)}
         single: dict[Modality, int] = {}
         if len(read) == 1:
             single[read[0]] = whole
         else:
             for modality in read:
-                branch = single[modality] = cache.fork()
+                branch = single[modality] = cache.fork(after=len(header))
                 is_text = modality == "text"
                 pieces[branch] = self._embed_prefix(
                     soft, set(_READS[modality]), turn.text if is_text else "", history if is_text else ()
@@ -168,11 +168,10 @@ class LocalModel:
             self.processor.question_ids(p.INTENT_QUESTION, p.INTENT_LEAD),
             [self.processor.ids(label) for label in INTENTS],
         )
-        scores = self.score(cache, {"intent": intent})
-        hidden = cache.extend(
-            {branches[name]: self._embed(self.processor.question_ids(q, lead)) for name, (q, lead, _) in asked.items()}
-        )
-        starts = {branch: hidden[branch][-1] for branch in branches.values()}
+        beside = {
+            branches[name]: self._embed(self.processor.question_ids(q, lead)) for name, (q, lead, _) in asked.items()
+        }
+        scores, starts = score(cache, {"intent": intent}, self._embed, self._head, beside=beside)
         rules = {branches[name]: rule for name, (_, _, rule) in asked.items()}
         tokens: dict[int, list[int]] = {branch: [] for branch in starts}
         for branch, token in decode(cache, starts, rules, self._embed, self._head):
@@ -219,7 +218,8 @@ class LocalModel:
 
     def score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
-        return score(cache, choices, self._embed, self._head)
+        scores, _ = score(cache, choices, self._embed, self._head)
+        return scores
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         table = self.model.lm.get_input_embeddings()

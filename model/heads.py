@@ -33,13 +33,24 @@ class Choice:
     candidates: list[list[int]]
 
 
-def score(cache: BranchCache, choices: Mapping[str, Choice], embed: Embed, head: Head) -> dict[str, Tensor]:
+def score(
+    cache: BranchCache,
+    choices: Mapping[str, Choice],
+    embed: Embed,
+    head: Head,
+    *,
+    beside: Mapping[int, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
     """Log-probability of every candidate of every task, in one forward pass.
 
+    Args:
+        beside: branch -> embeddings (L, D) to append in the same pass, such as open questions that are decoded next.
+
     Returns:
-        task -> float32 (n_candidates,), the sum over each candidate's tokens given the prefix and the question.
+        task -> float32 (n_candidates,), the sum over each candidate's tokens given the prefix and the question;
+        branch -> last hidden state (D,) of what was appended beside.
     """
-    pieces: dict[int, Tensor] = {}
+    pieces = dict(beside or {})
     asked: dict[str, tuple[int, list[int]]] = {}
     for task, choice in choices.items():
         question = cache.fork(choice.root)
@@ -65,7 +76,7 @@ def score(cache: BranchCache, choices: Mapping[str, Choice], embed: Embed, head:
         token_log_p = log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
         per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
         scores[task] = torch.stack([part.sum() for part in per_candidate])
-    return scores
+    return scores, {branch: hidden[branch][-1] for branch in beside or {}}
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def test_consent_is_kept_in_the_settings_file(run, home):
     assert json.loads(run("consent", "--json")[1]) == {"text": True, "voice": True, "face": False}
 
 
-@pytest.mark.parametrize("content", ["consent = 3\n", "not toml at all [", '[consent]\nsmell = true\n'])
+@pytest.mark.parametrize("content", ["consent = 3\n", "not toml at all [", "[consent]\nsmell = true\n"])
 def test_settings_that_cannot_be_understood_are_one_line(run, home, content):
     home.mkdir()
     (home / "settings.toml").write_text(content)

@@ -17,7 +17,9 @@ from model.build import (
     read_manifest,
     save,
 )
+from model.encoders.features import Features
 from model.fusion import ExpertFusion
+from model.nano_emox import EncoderOutputs
 from training.freeze import freeze
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "spec" / "golden" / "param_counts.json"
@@ -166,3 +168,26 @@ def test_tensors_of_another_variant_are_refused(tmp_path):
 def test_a_folder_without_manifest_is_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="no manifest"):
         read_manifest(tmp_path)
+
+
+def test_shapes_of_the_paper_model(paper_model):
+    """Section 7.2 behind the encoders; theirs are asserted beside each encoder."""
+    n, device = 3, "meta"
+    mask = torch.ones(n, 8, dtype=torch.bool, device=device)
+    scales = tuple(torch.zeros(n, 8, 1024, device=device) for _ in range(3))
+    clip = Features(torch.zeros(n, 8, 1024, device=device), scales, mask)
+    face = Features(torch.zeros(n, 8, 256, device=device), (), mask)
+    before_projection = []
+    for branch in (paper_model.audio, paper_model.video):
+        branch.projection.register_forward_pre_hook(lambda _, args: before_projection.append(tuple(args[0].shape)))
+    fused = []
+    paper_model.fusion.projection.register_forward_pre_hook(lambda _, args: fused.append(tuple(args[0].shape)))
+    soft = paper_model.soft_tokens(EncoderOutputs(visual=clip, acoustic=clip, facial=face))
+    assert before_projection == [(n, 32, 768), (n, 32, 768)]
+    assert fused == [(n, 512)]
+    assert tuple(soft.gates.shape) == (n, 3)
+    shapes = {slot: tuple(tokens.shape) for slot, tokens in soft.tokens.items()}
+    assert shapes == {"multi": (n, 1, 1536), "audio": (n, 32, 1536), "face": (n, 4, 1536), "frame": (n, 32, 1536)}
+    assert sum(soft.counts().values()) == 69
+    ids = torch.zeros(n, 40, dtype=torch.long, device=device)
+    assert tuple(paper_model.lm.get_input_embeddings()(ids).shape) == (n, 40, 1536)

@@ -32,10 +32,13 @@ def test_candidates_of_any_length_get_their_sequence_log_probability():
         "a": Choice(0, [10, 11], [[20], [21, 22, 23], [24, 25]]),
         "b": Choice(0, [12], [[30], [31, 32]]),
     }
-    scores = score(asked.cache, choices, asked.embed, asked.head)
+    branch = asked.cache.fork()
+    scores, starts = score(asked.cache, choices, asked.embed, asked.head, beside={branch: asked.embed([40, 41])})
     for task, choice in choices.items():
         expected = [asked.log_p([1, 2, 3, *choice.question], c) for c in choice.candidates]
         torch.testing.assert_close(scores[task], torch.stack(expected), rtol=0, atol=1e-4)
+    alone = asked.lm.model(input_ids=torch.tensor([[1, 2, 3, 40, 41]])).last_hidden_state[0, -1]
+    torch.testing.assert_close(starts[branch], alone, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
