@@ -17,6 +17,9 @@ FEW_ROWS = 4
 class DecodingLinear(nn.Module):
     """A bf16 linear layer without bias, with an int8 copy of its weight for few rows (one scale per output)."""
 
+    scale: Tensor
+    packed: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         scale = weight.float().abs().amax(1).clamp(min=1e-8) / 127

@@ -67,7 +67,7 @@ def score_samples(model: LocalModel, task: str, samples: Sequence[Sample]) -> Sc
 
 
 def fit_scaling(scored: Scored, penalty: float = 0.02) -> Scaling:
-    """Weights and biases that minimise the negative log-likelihood; the penalty keeps rare labels near plain softmax."""
+    """Weights and biases of least negative log-likelihood; the penalty holds rare labels near a plain softmax."""
     n_labels = scored.scores.shape[1]
     weight = torch.ones(n_labels, requires_grad=True)
     bias = torch.zeros(n_labels, requires_grad=True)

@@ -96,7 +96,7 @@ def test_a_fault_is_one_line_without_words_or_traceback(run, monkeypatch):
     monkeypatch.setattr(FakeModel, "perceive", broken)
     status, _, err = run("turn", "--text", SAID)
     assert status == 1
-    assert "cat" not in one_line([line for line in err.splitlines() if line.startswith("emox")][0])
+    assert "cat" not in one_line(next(line for line in err.splitlines() if line.startswith("emox")))
 
 
 def test_a_full_disk_is_one_line(run, monkeypatch):
