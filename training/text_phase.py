@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from peft import PeftModel
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,7 +31,7 @@ from .data import text
 from .data.text import Sample
 from .freeze import freeze
 
-PORTION = 2
+PORTION = 4
 """Samples that go through the model together; a batch mixes answers of one word with whole replies."""
 
 MAX_TOKENS = 160
@@ -63,6 +64,8 @@ class Settings:
     data: Path
     lm: Path
     out: Path
+    start: Path | None = None
+    """Adapters to go on from, with a fresh optimiser; by default new ones."""
     steps: int = 1000
     batch: int = 8
     lr: float = 5e-4
@@ -141,7 +144,11 @@ def train(settings: Settings) -> None:
     """Run the phase from the language model's own weights and write the adapters to `settings.out`."""
     torch.manual_seed(settings.seed)
     processor = Processor(AutoTokenizer.from_pretrained(settings.lm), CHATML, max_tokens=MAX_TOKENS)
-    lm = add_lora(AutoModelForCausalLM.from_pretrained(settings.lm, dtype=torch.bfloat16), NANO_EMOX_EMBEDDED.lora)
+    base: nn.Module = AutoModelForCausalLM.from_pretrained(settings.lm, dtype=torch.bfloat16)
+    if settings.start is None:
+        lm = add_lora(base, NANO_EMOX_EMBEDDED.lora)
+    else:
+        lm = PeftModel.from_pretrained(base, str(settings.start), is_trainable=True)  # type: ignore[arg-type]
     model = NanoEmoX(lm).train()
     freeze(model, "3")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -199,6 +206,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds text/ and text_restricted/")
     parser.add_argument("--lm", type=Path, required=True, help="folder of the language model")
     parser.add_argument("--out", type=Path, required=True, help="folder for the adapters")
+    parser.add_argument("--start", type=Path, help="adapters to go on from, such as an earlier --out")
+    parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--lr", type=float, default=Settings.lr)
