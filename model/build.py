@@ -296,7 +296,9 @@ def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         if hasattr(model.lm, "peft_config"):
-            model.lm.save_pretrained(partial / "lora")  # type: ignore[operator]
+            for adapter in model.lm.peft_config.values():
+                adapter.base_model_name_or_path = VARIANTS[manifest.variant].lm  # not the folder it was loaded from
+            model.lm.save_pretrained(partial / "lora")
             (partial / "lora" / "README.md").unlink(missing_ok=True)
         state = _trained_state(model)
         if state:
@@ -304,6 +306,7 @@ def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
         files = {str(path.relative_to(partial)): _sha256(path) for path in sorted(partial.rglob("*.*"))}
         manifest = replace(manifest, files=files)
         (partial / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
         os.rename(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
