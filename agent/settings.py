@@ -7,6 +7,7 @@ caches lie; secrets come from the environment only.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -102,6 +103,7 @@ def keep_private() -> None:
         ANONYMIZED_TELEMETRY="False",
         TOKENIZERS_PARALLELISM="false",
     )
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")

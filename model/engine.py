@@ -32,8 +32,10 @@ from .types import (
 _READS: Mapping[Modality, tuple[str, ...]] = {"text": (), "voice": ("audio",), "face": ("face", "frame")}
 """Slots that read one modality; `multi` needs voice and frames and belongs to the whole."""
 
-_OPEN_TOKENS = 12
-_QUOTE_TOKENS = 20
+_OPEN_TOKENS = 8
+_QUOTE_TOKENS = 16
+_QUOTE_STARTS = 200
+"""Words, counted from the latest, at which a quotation may begin."""
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,15 @@ class LocalModel:
 
     @torch.inference_mode()
     def understand(self, prefix: Prefix, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
-        """Level 2, and level 1's open words: one scored question and three that are decoded together."""
+        """Level 2, and level 1's open words: one scored question and three that are decoded together.
+
+        Scenario and cause are quotations: a small model that may invent a scene will.
+        """
         cache = prefix.cache
+        quoting = Rules(_QUOTE_TOKENS, stop=self._quote, min_tokens=2, no_repeat=0, quotes=self._quotes(prefix))
         asked = {
-            "scenario": (p.SCENARIO_QUESTION, p.SCENARIO_LEAD, Rules(_QUOTE_TOKENS, stop=self._quote)),
-            "cause": (
-                p.CAUSE_QUESTION.format(emotion=affect.emotion),
-                p.CAUSE_LEAD,
-                Rules(_QUOTE_TOKENS, stop=self._quote),
-            ),
+            "scenario": (p.SCENARIO_QUESTION, p.SCENARIO_LEAD, quoting),
+            "cause": (p.CAUSE_QUESTION.format(emotion=affect.emotion), p.CAUSE_LEAD, quoting),
             "open": (p.OPEN_QUESTION, p.OPEN_LEAD, Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)),
         }
         branches = {name: cache.fork(prefix.whole) for name in asked}
@@ -206,7 +208,8 @@ class LocalModel:
             )
         branch = prefix.cache.fork(prefix.whole)
         hidden = prefix.cache.extend({branch: self._embed(ids)})[branch]
-        rules = Rules(brief.max_tokens, stop=self._newline, min_tokens=3, repetition_penalty=1.1)
+        said = tuple(i for line in prefix.history if line.role == "assistant" for i in self.processor.ids(line.text))
+        rules = Rules(brief.max_tokens, stop=self._newline, min_tokens=3, said=said, repetition_penalty=1.1)
         tokens: list[int] = []
         told = 0
         for _, token in decode(prefix.cache, {branch: hidden[-1]}, {branch: rules}, self._embed, self._head):
@@ -215,6 +218,12 @@ class LocalModel:
             if not text.endswith("\ufffd"):  # half of a character: wait for the rest
                 yield text[told:]
                 told = len(text)
+
+    def _quotes(self, prefix: Prefix) -> tuple[tuple[int, ...], ...]:
+        """What the person said, now and in the dialogue so far, from each of its words on."""
+        spoken = [line.text for line in prefix.history if line.role == "user"] + [prefix.turn.text]
+        starts = [line[match.start() :] for line in spoken for match in re.finditer(r"(?<!\S)\w", line)]
+        return tuple(tuple(self.processor.plain_ids(start)[:_QUOTE_TOKENS]) for start in starts[-_QUOTE_STARTS:])
 
     def score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""

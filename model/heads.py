@@ -84,8 +84,9 @@ class Rules:
     """How an open answer is decoded.
 
     `stop` tokens end it and are left out; `last` tokens end it and are kept (a full stop); `banned` are never chosen.
-    `min_tokens` must come before any end. `no_repeat` forbids the second use of any run of that many tokens, and
-    `repetition_penalty` divides the logits of used tokens (Keskar et al. 2019, arXiv:1909.05858).
+    `min_tokens` must come before any end. `no_repeat` forbids the second use of any run of that many tokens, those of
+    `said` before included, and `repetition_penalty` divides the logits of used tokens (Keskar et al. 2019,
+    arXiv:1909.05858). With `quotes`, the answer is the beginning of one of them: words that were said, not invented.
     """
 
     max_tokens: int
@@ -94,6 +95,8 @@ class Rules:
     banned: tuple[int, ...] = ()
     min_tokens: int = 1
     no_repeat: int = 4
+    said: tuple[int, ...] = ()
+    quotes: tuple[tuple[int, ...], ...] = ()
     repetition_penalty: float = 1.0
 
 
@@ -138,16 +141,29 @@ def decode(
 
 def _choose(logits: Tensor, run: _Running) -> int:
     rules, tokens = run.rules, run.tokens
+    if rules.quotes:
+        goes_on = {quote[len(tokens)] for quote in rules.quotes if _begins(quote, tokens)}
+        allowed = sorted(goes_on | rules.stop)
+        if not goes_on:
+            return allowed[0]  # the quotation is complete, and every allowed token ends it
+        masked = torch.full_like(logits, -torch.inf)
+        masked[allowed] = logits[allowed]
+        logits = masked
     if rules.repetition_penalty != 1.0 and tokens:
         used = torch.tensor(sorted(set(tokens)), device=logits.device)
         values = logits[used]
         logits[used] = torch.where(values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty)
-    banned = [*rules.banned, *_would_repeat(tokens, rules.no_repeat)]
+    banned = [*rules.banned, *_would_repeat([*rules.said, *tokens], rules.no_repeat)]
     if len(tokens) < rules.min_tokens:
         banned += [*rules.stop, *rules.last]
     if banned:
         logits[banned] = -torch.inf
     return int(logits.argmax())
+
+
+def _begins(quote: tuple[int, ...], tokens: list[int]) -> bool:
+    """Whether the quotation goes on after `tokens`."""
+    return len(quote) > len(tokens) and list(quote[: len(tokens)]) == tokens
 
 
 def _would_repeat(tokens: list[int], n: int) -> list[int]:

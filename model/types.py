@@ -93,8 +93,8 @@ class Affect:
 class Understanding:
     """Why they feel it, and what they want.
 
-    `scenario` says what happened and `cause` what in it brings the feeling, both in a few words; `evidence` is the
-    person's own words that show it; `intents` maps each of `INTENTS` to a probability and sums to 1.
+    `scenario` says what happened and `cause` what in it brings the feeling, both in the person's own words; `evidence`
+    is the whole sentence around the cause; `intents` maps each of `INTENTS` to a probability and sums to 1.
     """
 
     scenario: str

@@ -82,6 +82,8 @@ def test_understanding_is_typed(model):
     assert understanding.intent in INTENTS
     assert understanding.cause
     assert understanding.scenario
+    assert understanding.cause in "my cat ran away"
+    assert understanding.scenario in "my cat ran away"
     assert understanding.evidence in "my cat ran away"
     assert all(word == word.lower() for word in words)
 

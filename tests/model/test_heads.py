@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from model.branches import BranchCache
@@ -97,6 +98,24 @@ def test_banned_tokens_are_never_chosen():
 
 def test_runs_are_not_repeated():
     assert run(Rules(6, no_repeat=2), 7, 8, 7, 8) == [7, 8, 7, 99, 8, 8]
+
+
+def test_what_was_said_before_is_not_said_again():
+    assert run(Rules(3, no_repeat=2, said=(7, 8)), 7, 8, 9) == [7, 99, 9]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ((5, 6, 50), [5, 6]),  # a whole one, ended by choice
+        ((6, 7, 7), [6, 7]),  # another start; it ends where the quotation does
+        ((9, 5, 6), [5, 6, 7]),  # 9 was never said, so the best of what was is taken
+    ],
+)
+def test_a_quotation_is_never_invented(wanted, told):
+    rules = Rules(9, stop=frozenset({50}), no_repeat=0, quotes=((5, 6, 7), (6, 7)))
+    assert run(rules, *wanted)[: len(told)] == told
+    assert tuple(run(rules, *wanted)) in {(5,), (5, 6), (5, 6, 7), (6,), (6, 7)}
 
 
 def test_length_is_bounded():
