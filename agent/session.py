@@ -15,8 +15,8 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing
 from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
@@ -178,27 +178,28 @@ class Agent(AbstractContextManager["Agent"]):
         )
         mode: str
         chunk: Any
-        for mode, chunk in stream:
-            if mode == "custom":
-                if isinstance(chunk, Plan):
+        with closing(cast(Generator[Any], stream)):  # a turn given up halfway must not leave a graph running
+            for mode, chunk in stream:
+                if mode == "custom":
+                    if isinstance(chunk, Plan):
+                        if voice is not None:
+                            voice.begin(chunk)
+                        yield Planned(chunk, None)
+                        continue
+                    timings.setdefault("first_text", 1000 * (time.perf_counter() - started))
                     if voice is not None:
-                        voice.begin(chunk)
-                    yield Planned(chunk, None)
-                    continue
-                timings.setdefault("first_text", 1000 * (time.perf_counter() - started))
+                        voice.say(chunk)
+                    yield ReplyText(chunk)
+                else:
+                    ((node, update),) = chunk.items()
+                    now = time.perf_counter()
+                    timings[node], last = 1000 * (now - last), now
+                    state |= update
+                    if node == "plan" and voice is not None:
+                        voice.begin(state["plan"])
+                    yield from self._told(node, state, live)
                 if voice is not None:
-                    voice.say(chunk)
-                yield ReplyText(chunk)
-            else:
-                ((node, update),) = chunk.items()
-                now = time.perf_counter()
-                timings[node], last = 1000 * (now - last), now
-                state |= update
-                if node == "plan" and voice is not None:
-                    voice.begin(state["plan"])
-                yield from self._told(node, state, live)
-            if voice is not None:
-                yield from voice.ready()
+                    yield from voice.ready()
         audio = None
         if voice is not None:
             voice.finish()
@@ -387,9 +388,12 @@ def open_store(settings: Settings) -> MemoryStore:
     """The memory under the home folder; opening it makes it."""
     from memory.chroma import ChromaStore
     from memory.embedding import MiniLmEmbedder
+    from model.device import on_device
     from model.weights import locate
 
-    return ChromaStore(settings.home / "memory", MiniLmEmbedder(locate("minilm")))
+    embedder = MiniLmEmbedder(locate("minilm"))
+    embedder.embed = on_device(embedder.embed)  # type: ignore[method-assign]  # torch computes on one thread only
+    return ChromaStore(settings.home / "memory", embedder)
 
 
 def open_ears(settings: Settings) -> Ears:
@@ -440,10 +444,15 @@ def _reply_model(settings: Settings) -> ReplyModel | None:
     )
 
 
+def serializer() -> JsonPlusSerializer:
+    """How checkpoints are written: only our own types are read back."""
+    return JsonPlusSerializer(allowed_msgpack_modules=PERSISTED)
+
+
 def _checkpointer(path: Path) -> SqliteSaver:
     try:
         connection = sqlite3.connect(path, check_same_thread=False)
-        saver = SqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=PERSISTED))
+        saver = SqliteSaver(connection, serde=serializer())
         saver.setup()
     except sqlite3.Error as error:
         raise SetupError(f"the conversations in {path} cannot be opened ({error}): is the folder writable?") from None

@@ -29,11 +29,12 @@ from rich.table import Table
 from agent.cli import main_guard
 from agent.nodes import Ears
 from agent.plan import plan_reply, think
-from agent.session import Agent, open_agent
+from agent.session import Agent, open_agent, serializer
 from agent.settings import Settings, load_settings
 from agent.speech import STYLES, write_wav
 from memory.store import InMemoryStore
 from model import processor as p
+from model.device import on_device
 from model.engine import LocalModel
 from model.types import STRATEGIES, ReplyBrief
 from perception.types import UserTurn
@@ -83,6 +84,7 @@ def six_tasks_shared(model: LocalModel, text: str) -> str:
     return "".join(model.empathize(prefix, ReplyBrief(thought)))
 
 
+@on_device
 @torch.inference_mode()
 def six_tasks_separate(model: LocalModel, text: str) -> dict[str, str]:
     """Each task on its own: encode, prefill, generate until the stop token; as the released evaluation does."""
@@ -130,6 +132,7 @@ def six_tasks(model: LocalModel, lines: Sequence[str]) -> dict[str, float]:
     }
 
 
+@on_device
 @torch.inference_mode()
 def language_model(model: LocalModel) -> dict[str, float]:
     """Prefill of 200 tokens in milliseconds, and tokens a second of one stream and of three decoded together."""
@@ -166,7 +169,7 @@ def graph_overhead(n: int = 100) -> dict[str, float]:
         model=FakeModel(),
         store=InMemoryStore(FakeEmbedder()),
         ears=Ears(FakeAsr, FakeFaceFinder),
-        checkpointer=InMemorySaver(),
+        checkpointer=InMemorySaver(serde=serializer()),
     )
     times = sorted(1000 * timed(lambda: agent.ask("I am sad about my cat, she ran away."))[0] for _ in range(n + 5))
     return {"p50_ms": statistics.median(times), "p95_ms": times[int(0.95 * len(times))]}

@@ -40,6 +40,7 @@ from perception.types import Modality
 
 from .adapters import FaceAdapter, add_lora
 from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
+from .device import on_device
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
@@ -251,6 +252,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+@on_device
 def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu") -> LocalModel:
     """Load a checkpoint over its language model, ready to be asked; only what it was trained for is built.
 

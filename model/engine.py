@@ -13,6 +13,7 @@ from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
 from .branches import BranchCache
+from .device import on_device, stream_on_device
 from .heads import Choice, Rules, decode, score
 from .nano_emox import NanoEmoX, SoftTokens
 from .processor import Processor
@@ -63,7 +64,7 @@ class LocalModel:
     """An `AffectModel` in this process.
 
     `scaling` calibrates the label tasks by name (`emotion`, `sentiment`, `intent`); a task without one is a softmax
-    over the candidates' log-probabilities. Turns share no state, so calls for different turns may overlap.
+    over the candidates' log-probabilities. Turns share no state; calls from several threads queue up (device.py).
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class LocalModel:
         """Which model this is, and what it was trained to read."""
         return self._card
 
+    @on_device
     @torch.inference_mode()
     def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> Prefix:
         """Encode what the turn holds and the model was trained for, and prefill it once."""
@@ -117,6 +119,7 @@ class LocalModel:
         gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
         return Prefix(cache, turn, tuple(history), whole, single, absent, gates)
 
+    @on_device
     @torch.inference_mode()
     def perceive(self, prefix: Prefix) -> Affect:
         """Level 1: sentiment and emotion as distributions, from everything and from each modality alone."""
@@ -151,6 +154,7 @@ class LocalModel:
             absent=prefix.absent,
         )
 
+    @on_device
     @torch.inference_mode()
     def understand(self, prefix: Prefix, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2, and level 1's open words: one scored question and three that are decoded together.
@@ -192,6 +196,7 @@ class LocalModel:
         )
         return understanding, open_words(said["open"])
 
+    @stream_on_device
     @torch.inference_mode()
     def empathize(self, prefix: Prefix, brief: ReplyBrief) -> Iterator[str]:
         """Level 3: prefill the thought, decode the reply and stream it."""

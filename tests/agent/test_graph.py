@@ -22,7 +22,7 @@ from agent.events import (
     Understood,
 )
 from agent.nodes import Ears, NothingPerceived
-from agent.session import Agent, _checkpointer
+from agent.session import Agent, _checkpointer, serializer
 from agent.speech import STYLES, Audio, write_wav
 from memory.store import InMemoryStore
 from model.types import STRATEGIES
@@ -38,7 +38,7 @@ def agent_of(model=None, *, asr=None, store=None, speaker=None, checkpointer=Non
         store=store or InMemoryStore(FakeEmbedder()),
         ears=Ears(lambda: asr, FakeFaceFinder),
         speaker=(lambda: speaker) if speaker else None,
-        checkpointer=checkpointer or InMemorySaver(),
+        checkpointer=checkpointer or InMemorySaver(serde=serializer()),
         **options,
     )
 
