@@ -404,7 +404,7 @@ def open_ears(settings: Settings) -> Ears:
         from model.weights import locate
         from perception.asr import WhisperAsr
 
-        return WhisperAsr(locate(settings.recogniser), cpu_threads=settings.threads)
+        return WhisperAsr(locate(settings.recogniser), cpu_threads=1)  # a second team would slow the model (device.py)
 
     @cache
     def face_finder() -> Any:
