@@ -49,12 +49,17 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Prefix:
-    """A turn that has been read. `whole` is the branch with everything; `single` one branch for each modality alone."""
+    """A turn that has been read.
+
+    `whole` is the branch with everything; `now` the one without the dialogue before, so that an earlier sadness is not
+    read into a happy line; `single` one branch for each modality alone.
+    """
 
     cache: BranchCache
     turn: UserTurn
     history: tuple[Utterance, ...]
     whole: int
+    now: int
     single: dict[Modality, int]
     absent: dict[Modality, Absence]
     gates: tuple[float, ...] | None
@@ -105,19 +110,21 @@ class LocalModel:
         header = self._embed(self.processor.header_ids())
         whole = cache.fork(after=len(header))
         pieces = {0: header, whole: self._embed_prefix(soft, slots, turn.text, history)}
+        now = whole
+        if history:
+            now = cache.fork(after=len(header))
+            pieces[now] = self._embed_prefix(soft, slots, turn.text, ())
         single: dict[Modality, int] = {}
         if len(read) == 1:
-            single[read[0]] = whole
+            single[read[0]] = now
         else:
             for modality in read:
                 branch = single[modality] = cache.fork(after=len(header))
                 is_text = modality == "text"
-                pieces[branch] = self._embed_prefix(
-                    soft, set(_READS[modality]), turn.text if is_text else "", history if is_text else ()
-                )
+                pieces[branch] = self._embed_prefix(soft, set(_READS[modality]), turn.text if is_text else "", ())
         cache.extend(pieces)
         gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
-        return Prefix(cache, turn, tuple(history), whole, single, absent, gates)
+        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates)
 
     @on_device
     @torch.inference_mode()
@@ -125,12 +132,12 @@ class LocalModel:
         """Level 1: sentiment and emotion as distributions, from everything and from each modality alone."""
         question = self.processor.question_ids(p.EMOTION_QUESTION, p.EMOTION_LEAD)
         labels = [self.processor.ids(f" {label}") for label in EMOTIONS]
-        choices = {"whole": Choice(prefix.whole, question, labels)}
+        choices = {"whole": Choice(prefix.now, question, labels)}
         for modality, root in prefix.single.items():
-            if root != prefix.whole:
+            if root != prefix.now:
                 choices[modality] = Choice(root, question, labels)
         choices["sentiment"] = Choice(
-            prefix.whole,
+            prefix.now,
             self.processor.question_ids(p.SENTIMENT_QUESTION, p.SENTIMENT_LEAD),
             [self.processor.ids(f" {label}") for label in SENTIMENTS],
         )
@@ -138,7 +145,7 @@ class LocalModel:
         sentiments = self._probabilities("sentiment", SENTIMENTS, scores.pop("sentiment"))
         read = {name: self._probabilities("emotion", EMOTIONS, values) for name, values in scores.items()}
         emotions = read["whole"]
-        evidence = {modality: read[modality if root != prefix.whole else "whole"]
+        evidence = {modality: read[modality if root != prefix.now else "whole"]
                     for modality, root in prefix.single.items()}  # fmt: skip
         emotion = max(emotions, key=emotions.__getitem__)
         sentiment = sentiments["positive"] - sentiments["negative"]

@@ -59,6 +59,12 @@ def test_speech_and_frames_are_fused_and_the_gates_are_told(model):
     assert model.attend(UserTurn("only words")).gates is None
 
 
+def test_a_feeling_is_read_from_this_turn_and_not_from_the_dialogue(model):
+    history = [Utterance("user", "I am so sad."), Utterance("assistant", "Oh.")]
+    alone, after = (model.perceive(model.attend(whole_turn(), lines)).emotions for lines in ((), history))
+    assert after == pytest.approx(alone, abs=1e-5)
+
+
 def test_an_untrained_modality_is_reported_and_not_read():
     model = tiny_model(modalities=("text",))
     affect = model.perceive(model.attend(whole_turn()))
