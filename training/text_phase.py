@@ -41,7 +41,7 @@ Reader = Callable[[Path, str], Iterator[Sample]]
 
 CORPORA: tuple[tuple[Reader, str, str], ...] = (
     (text.goemotions, "text/goemotions", "dev"),
-    (text.situations, "text/empathetic_dialogues", "valid"),
+    (text.situations, "text/empathetic_dialogues", ""),  # `dialogues` trains on the situations of this split
     (text.labelled, "text_restricted/meld", "dev"),
     (text.labelled, "text_restricted/isear", ""),
     (text.intents, "text_restricted/mintrec", ""),
