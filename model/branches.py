@@ -1,7 +1,7 @@
 """A key/value cache shaped as a tree: many continuations of one prefix in a single row.
 
 The prefix is prefilled once. Questions fork from it, candidate answers fork from questions, and
-everything that may run at the same time is packed into one forward pass, whose attention mask lets a
+everything that waits when `run` is called is packed into one forward pass, whose attention mask lets a
 token see its own branch and its ancestors up to the point of the fork. Nothing is copied or padded, and
 one decoding step of several branches reads the weights once, which is what a step costs.
 """
@@ -31,25 +31,22 @@ class BranchCache:
         self._cache = DynamicCache()
         self._length = [0]  # position of the next token of each branch
         self._limit = [[_WHOLE]]  # _limit[b][a]: branch b sees the slots of a at positions below this; 0 = none
+        self._waiting: list[tuple[int, Tensor]] = []
         self._slot_branch = torch.empty(0, dtype=torch.long)
         self._slot_position = torch.empty(0, dtype=torch.long)
 
     @property
     def n_slots(self) -> int:
-        """Tokens held over all branches."""
+        """Tokens held over all branches, without those that wait."""
         return len(self._slot_branch)
 
     def length(self, branch: int) -> int:
-        """Tokens from the root to the end of `branch`."""
+        """Tokens from the root to the end of `branch`, with those that wait."""
         return self._length[branch]
 
-    def fork(self, parent: int = 0, *, after: int = 0) -> int:
-        """Open a branch that continues `parent` from where it ends now; returns its number.
-
-        With `after`, it continues from that many tokens further on, which the next `extend` must append to `parent`:
-        so a question and its answers go through one forward pass.
-        """
-        end = self._length[parent] + after
+    def fork(self, parent: int = 0) -> int:
+        """Open a branch that continues `parent` from where it ends now, waiting tokens included; returns its number."""
+        end = self._length[parent]
         row = [min(limit, end) for limit in self._limit[parent]] + [_WHOLE]
         for other in self._limit:
             other.append(0)
@@ -57,27 +54,37 @@ class BranchCache:
         self._length.append(end)
         return len(self._length) - 1
 
-    def extend(self, pieces: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Append embeddings to several branches in one forward pass.
+    def append(self, branch: int, piece: Tensor) -> None:
+        """Let embeddings (L, D) wait at the end of `branch` until the next `run`; an L of 0 is allowed."""
+        if len(piece):
+            self._waiting.append((branch, piece))
+            self._length[branch] += len(piece)
 
-        Args:
-            pieces: branch -> embeddings (L, D); an L of 0 is allowed.
+    def run(self) -> dict[int, Tensor]:
+        """Send all that waits through one forward pass.
 
         Returns:
-            branch -> last hidden states (L, D) of the new tokens.
+            branch -> last hidden states (L, D) of its new tokens.
         """
-        pieces = {branch: piece for branch, piece in pieces.items() if len(piece)}
-        if not pieces:
+        if not self._waiting:
             return {}
-        lengths = [len(piece) for piece in pieces.values()]
-        branches = torch.tensor(list(pieces)).repeat_interleave(torch.tensor(lengths))
-        positions = torch.cat([torch.arange(n) + self._length[b] for b, n in zip(pieces, lengths, strict=True)])
+        waiting, self._waiting = self._waiting, []
+        lengths = [len(piece) for _, piece in waiting]
+        branches = torch.tensor([branch for branch, _ in waiting]).repeat_interleave(torch.tensor(lengths))
+        starts = dict.fromkeys((branch for branch, _ in waiting), 0)
+        for branch in starts:
+            starts[branch] = self._length[branch] - int((branches == branch).sum())
+        spans = []
+        for (branch, _), n in zip(waiting, lengths, strict=True):
+            spans.append(torch.arange(starts[branch], starts[branch] + n))
+            starts[branch] += n
+        positions = torch.cat(spans)
         self._slot_branch = torch.cat([self._slot_branch, branches])
         self._slot_position = torch.cat([self._slot_position, positions])
         seen = self._slot_position < torch.tensor(self._limit)[branches][:, self._slot_branch]
         seen &= self._slot_position <= positions[:, None]  # (Q, K)
 
-        embeddings = torch.cat(list(pieces.values()))[None]
+        embeddings = torch.cat([piece for _, piece in waiting])[None]
         device = embeddings.device
         hidden = self._lm(
             inputs_embeds=embeddings,
@@ -86,9 +93,16 @@ class BranchCache:
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state[0]
-        for branch, n in zip(pieces, lengths, strict=True):
-            self._length[branch] += n
-        return dict(zip(pieces, hidden.split(lengths), strict=True))
+        states: dict[int, list[Tensor]] = {}
+        for (branch, _), part in zip(waiting, hidden.split(lengths), strict=True):
+            states.setdefault(branch, []).append(part)
+        return {branch: torch.cat(parts) for branch, parts in states.items()}
+
+    def extend(self, pieces: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """`append` each branch's piece, then `run`."""
+        for branch, piece in pieces.items():
+            self.append(branch, piece)
+        return self.run()
 
     def prune(self, keep: Collection[int]) -> None:
         """Drop the slots that no branch in `keep` can see; the other branches must not be used again."""

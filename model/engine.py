@@ -13,6 +13,7 @@ from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
 from .branches import BranchCache
+from .clauses import clauses, sentences
 from .device import on_device, stream_on_device
 from .heads import Choice, Rules, decode, score
 from .nano_emox import NanoEmoX, SoftTokens
@@ -22,6 +23,7 @@ from .types import (
     EMOTIONS,
     INTENTS,
     SENTIMENTS,
+    VOICE_EMOTIONS,
     Affect,
     Evidence,
     ModelCard,
@@ -33,16 +35,25 @@ from .types import (
 _READS: Mapping[Modality, tuple[str, ...]] = {"text": (), "voice": ("audio",), "face": ("face", "frame")}
 """Slots that read one modality; `multi` needs voice and frames and belongs to the whole."""
 
-_OPEN_TOKENS = 8
-_QUOTE_TOKENS = 16
-_QUOTE_STARTS = 200
-"""Words, counted from the latest, at which a quotation may begin."""
+_OPEN_TOKENS = 6
+_CLAUSE_TOKENS = 6
+"""So many tokens of a clause are scored: in a quotation, what follows is nearly certain."""
+_CLAUSES = 16
+"""Clauses, counted from the latest, among which the cause is sought."""
+
+LABEL_TASKS: Mapping[str, tuple[str, str, str]] = {
+    "emotion": (p.EMOTION_QUESTION, p.EMOTION_LEAD, " {}"),
+    "sentiment": (p.SENTIMENT_QUESTION, p.SENTIMENT_LEAD, " {}"),
+    "intent": (p.INTENT_QUESTION, p.INTENT_LEAD, "{}"),
+}
+"""Question, how the answer begins, and how a label is written in it."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Vector scaling of a label task's scores: softmax(weight · score + bias) (Guo et al. 2017, arXiv:1706.04599)."""
+    """Vector scaling of a label task: softmax(weight · score + bias) (Guo et al. 2017, arXiv:1706.04599)."""
 
+    labels: tuple[str, ...]
     weight: tuple[float, ...]
     bias: tuple[float, ...]
 
@@ -65,11 +76,21 @@ class Prefix:
     gates: tuple[float, ...] | None
 
 
+@dataclass(frozen=True)
+class Cause:
+    """A clause that may be why: `line` counts the dialogue's lines from 0, the words said now come last."""
+
+    text: str
+    line: int
+    probability: float
+
+
 class LocalModel:
     """An `AffectModel` in this process.
 
-    `scaling` calibrates the label tasks by name (`emotion`, `sentiment`, `intent`); a task without one is a softmax
-    over the candidates' log-probabilities. Turns share no state; calls from several threads queue up (device.py).
+    `scaling` calibrates label tasks by what was read, such as `emotion/text` or `emotion/text+voice`; one without is a
+    softmax over the candidates' log-probabilities. Turns share no state; calls from several threads queue up
+    (device.py).
     """
 
     def __init__(
@@ -80,7 +101,6 @@ class LocalModel:
         self._card = card
         self._scaling = scaling or {}
         self._newline = processor.tokens_with("\n") | processor.stop_ids
-        self._quote = self._newline | processor.tokens_with('"”')
         self._full_stop = processor.tokens_with(".!?")
 
     @property
@@ -91,7 +111,7 @@ class LocalModel:
     @on_device
     @torch.inference_mode()
     def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> Prefix:
-        """Encode what the turn holds and the model was trained for, and prefill it once."""
+        """Encode what the turn holds and the model was trained for; it is prefilled once, with the first questions."""
         absent = dict(turn.absent)
         read: list[Modality] = []
         for modality in turn.modalities:
@@ -107,22 +127,19 @@ class LocalModel:
         soft = self.model.soft_tokens(features)
 
         cache = BranchCache(self.model.lm.model)
-        header = self._embed(self.processor.header_ids())
-        whole = cache.fork(after=len(header))
-        pieces = {0: header, whole: self._embed_prefix(soft, slots, turn.text, history)}
-        now = whole
-        if history:
-            now = cache.fork(after=len(header))
-            pieces[now] = self._embed_prefix(soft, slots, turn.text, ())
+        cache.append(0, self._embed(self.processor.header_ids()))
+        whole = cache.fork()
         single: dict[Modality, int] = {}
-        if len(read) == 1:
-            single[read[0]] = now
-        else:
-            for modality in read:
-                branch = single[modality] = cache.fork(after=len(header))
-                is_text = modality == "text"
-                pieces[branch] = self._embed_prefix(soft, set(_READS[modality]), turn.text if is_text else "", ())
-        cache.extend(pieces)
+        now = cache.fork() if history else whole
+        for modality in read:
+            single[modality] = now if len(read) == 1 else cache.fork()
+        cache.append(whole, self._embed_prefix(soft, slots, turn.text, history))
+        if history:
+            cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
+        if len(read) > 1:
+            for modality, branch in single.items():
+                text = turn.text if modality == "text" else ""
+                cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
         gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
         return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates)
 
@@ -130,23 +147,22 @@ class LocalModel:
     @torch.inference_mode()
     def perceive(self, prefix: Prefix) -> Affect:
         """Level 1: sentiment and emotion as distributions, from everything and from each modality alone."""
-        question = self.processor.question_ids(p.EMOTION_QUESTION, p.EMOTION_LEAD)
-        labels = [self.processor.ids(f" {label}") for label in EMOTIONS]
-        choices = {"whole": Choice(prefix.now, question, labels)}
-        for modality, root in prefix.single.items():
-            if root != prefix.now:
-                choices[modality] = Choice(root, question, labels)
-        choices["sentiment"] = Choice(
-            prefix.now,
-            self.processor.question_ids(p.SENTIMENT_QUESTION, p.SENTIMENT_LEAD),
-            [self.processor.ids(f" {label}") for label in SENTIMENTS],
-        )
+        roots: dict[str, int] = {"whole": prefix.now}
+        roots |= {modality: root for modality, root in prefix.single.items() if root != prefix.now}
+        read_by: dict[str, tuple[Modality, ...]] = {"whole": tuple(prefix.single)}
+        read_by |= {modality: (modality,) for modality in prefix.single}
+        labels = {name: VOICE_EMOTIONS if "voice" in read_by[name] else EMOTIONS for name in roots}
+        choices = {name: self._choice("emotion", root, labels[name]) for name, root in roots.items()}
+        choices["sentiment"] = self._choice("sentiment", prefix.now, SENTIMENTS)
         scores = self.score(prefix.cache, choices)
-        sentiments = self._probabilities("sentiment", SENTIMENTS, scores.pop("sentiment"))
-        read = {name: self._probabilities("emotion", EMOTIONS, values) for name, values in scores.items()}
+        sentiments = self._probabilities("sentiment", read_by["whole"], SENTIMENTS, scores.pop("sentiment"))
+        read = {}
+        for name, values in scores.items():
+            read[name] = self._probabilities("emotion", read_by[name], labels[name], values)
+            if "calm" in read[name]:
+                read[name]["neutral"] += read[name].pop("calm")
         emotions = read["whole"]
-        evidence = {modality: read[modality if root != prefix.now else "whole"]
-                    for modality, root in prefix.single.items()}  # fmt: skip
+        evidence = {modality: read.get(modality, emotions) for modality in prefix.single}
         emotion = max(emotions, key=emotions.__getitem__)
         sentiment = sentiments["positive"] - sentiments["negative"]
         valence = sum(probability * CIRCUMPLEX[label][0] for label, probability in emotions.items())
@@ -164,44 +180,53 @@ class LocalModel:
     @on_device
     @torch.inference_mode()
     def understand(self, prefix: Prefix, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
-        """Level 2, and level 1's open words: one scored question and three that are decoded together.
+        """Level 2, and level 1's open words: cause and intent are scored while the open words are decoded.
 
         Scenario and cause are quotations: a small model that may invent a scene will.
         """
         cache = prefix.cache
-        quoting = Rules(_QUOTE_TOKENS, stop=self._quote, min_tokens=2, no_repeat=0, quotes=self._quotes(prefix))
-        asked = {
-            "scenario": (p.SCENARIO_QUESTION, p.SCENARIO_LEAD, quoting),
-            "cause": (p.CAUSE_QUESTION.format(emotion=affect.emotion), p.CAUSE_LEAD, quoting),
-            "open": (p.OPEN_QUESTION, p.OPEN_LEAD, Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)),
-        }
-        branches = {name: cache.fork(prefix.whole) for name in asked}
-        intent = Choice(
-            prefix.whole,
-            self.processor.question_ids(p.INTENT_QUESTION, p.INTENT_LEAD),
-            [self.processor.ids(label) for label in INTENTS],
-        )
-        beside = {
-            branches[name]: self._embed(self.processor.question_ids(q, lead)) for name, (q, lead, _) in asked.items()
-        }
-        scores, starts = score(cache, {"intent": intent}, self._embed, self._head, beside=beside)
-        rules = {branches[name]: rule for name, (_, _, rule) in asked.items()}
-        tokens: dict[int, list[int]] = {branch: [] for branch in starts}
-        for branch, token in decode(cache, starts, rules, self._embed, self._head):
-            tokens[branch].append(token)
-        said = {name: self.processor.text(tokens[branch]).strip(" .,") for name, branch in branches.items()}
+        quotable = _quotable(prefix)
+        choices = {"intent": self._choice("intent", prefix.whole, INTENTS)}
+        if len(quotable) > 1:
+            choices["cause"] = self._cause_choice(prefix, affect.emotion, quotable)
+        branch = cache.fork(prefix.whole)
+        cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
+        scores, states = score(cache, choices, self._embed, self._head)
+        rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
+        words = [t for _, t in decode(cache, {branch: states[branch]}, {branch: rules}, self._embed, self._head)]
         cache.prune([prefix.whole])
 
-        intents = self._probabilities("intent", INTENTS, scores["intent"])
-        cause = said["cause"] or prefix.turn.text
+        intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
+        lines = [*(line.text for line in prefix.history), prefix.turn.text]
+        line, cause = len(lines) - 1, prefix.turn.text
+        if quotable:
+            line, cause = quotable[int(scores["cause"].argmax()) if "cause" in scores else 0]
         understanding = Understanding(
-            scenario=said["scenario"] or prefix.turn.text,
+            scenario=_shorten(lines[line]),
             cause=cause,
-            evidence=evidence_for(cause, prefix.turn.text, prefix.history),
+            evidence=next((sentence for sentence in sentences(lines[line]) if cause in sentence), lines[line]),
             intent=max(intents, key=intents.__getitem__),
             intents=intents,
         )
-        return understanding, open_words(said["open"])
+        return understanding, open_words(self.processor.text(words))
+
+    @on_device
+    @torch.inference_mode()
+    def classify(self, prefix: Prefix, task: str, labels: Sequence[str]) -> dict[str, float]:
+        """Calibrated probabilities of any labels for one of `LABEL_TASKS`, from everything that was read now."""
+        scores = self.score(prefix.cache, {task: self._choice(task, prefix.now, labels)})
+        return self._probabilities(task, tuple(prefix.single), labels, scores[task])
+
+    @on_device
+    @torch.inference_mode()
+    def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
+        """The clauses said so far, each with the probability that it is why the person feels `emotion`; sums to 1."""
+        quotable = _quotable(prefix)
+        if not quotable:
+            return ()
+        scores = self.score(prefix.cache, {"cause": self._cause_choice(prefix, emotion, quotable)})
+        shares = scores["cause"].softmax(-1).tolist()
+        return tuple(Cause(text, line, share) for (line, text), share in zip(quotable, shares, strict=True))
 
     @stream_on_device
     @torch.inference_mode()
@@ -231,11 +256,15 @@ class LocalModel:
                 yield text[told:]
                 told = len(text)
 
-    def _quotes(self, prefix: Prefix) -> tuple[tuple[int, ...], ...]:
-        """What the person said, now and in the dialogue so far, from each of its words on."""
-        spoken = [line.text for line in prefix.history if line.role == "user"] + [prefix.turn.text]
-        starts = [line[match.start() :] for line in spoken for match in re.finditer(r"(?<!\S)\w", line)]
-        return tuple(tuple(self.processor.plain_ids(start)[:_QUOTE_TOKENS]) for start in starts[-_QUOTE_STARTS:])
+    def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
+        question, lead, written = LABEL_TASKS[task]
+        ids = [self.processor.ids(written.format(label)) for label in labels]
+        return Choice(root, self.processor.question_ids(question, lead), ids)
+
+    def _cause_choice(self, prefix: Prefix, emotion: str, quotable: Sequence[tuple[int, str]]) -> Choice:
+        question = self.processor.question_ids(p.CAUSE_QUESTION.format(emotion=emotion), p.CAUSE_LEAD)
+        ended = [self.processor.plain_ids(clause) + self.processor.ids('"') for _, clause in quotable]
+        return Choice(prefix.whole, question, [ids[:_CLAUSE_TOKENS] for ids in ended])
 
     def score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
@@ -255,26 +284,29 @@ class LocalModel:
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.lm.lm_head(hidden)
 
-    def _probabilities(self, task: str, labels: Sequence[str], scores: Tensor) -> dict[str, float]:
-        if task in self._scaling:
-            scaling = self._scaling[task]
-            scores = torch.tensor(scaling.weight) * scores.cpu() + torch.tensor(scaling.bias)
+    def _probabilities(
+        self, task: str, read: Sequence[Modality], labels: Sequence[str], scores: Tensor
+    ) -> dict[str, float]:
+        scaling = self._scaling.get(f"{task}/{'+'.join(read)}")
+        if scaling is not None and set(labels) <= set(scaling.labels):
+            at = [scaling.labels.index(label) for label in labels]
+            scores = torch.tensor(scaling.weight)[at] * scores.cpu() + torch.tensor(scaling.bias)[at]
         return dict(zip(labels, scores.double().softmax(-1).tolist(), strict=True))
+
+
+def _quotable(prefix: Prefix) -> list[tuple[int, str]]:
+    """The latest clauses of the dialogue with the number of their line, without repeats, in order."""
+    lines = [*(line.text for line in prefix.history), prefix.turn.text]
+    found = {clause: number for number, line in enumerate(lines) for clause in clauses(line)}
+    return [(number, clause) for clause, number in found.items()][-_CLAUSES:]
+
+
+def _shorten(text: str, n_words: int = 18) -> str:
+    """The first words of a line, as the scenario is worded in training."""
+    return " ".join(text.replace('"', "'").split()[:n_words]).rstrip(" ,;.!?")
 
 
 def open_words(answer: str) -> tuple[str, ...]:
     """The emotion words of an open-vocabulary answer: lower case, no repeats, in order."""
     words = (re.sub(r"[^a-z' -]", "", word.lower()).strip() for word in re.split(r"[,;]| and ", answer))
     return tuple(dict.fromkeys(word for word in words if 1 < len(word) < 25))
-
-
-def evidence_for(cause: str, text: str, history: Sequence[Utterance]) -> str:
-    """The person's own sentence that shares most words with the cause; the latest one where none does."""
-    spoken = [line.text for line in history if line.role == "user"] + [text]
-    sentences = [part.strip() for line in spoken for part in re.split(r"(?<=[.!?])\s+", line) if part.strip()]
-    words = set(re.findall(r"\w+", cause.lower()))
-
-    def shared(sentence: str) -> int:
-        return len(words & set(re.findall(r"\w+", sentence.lower())))
-
-    return max(reversed(sentences), key=shared, default="")

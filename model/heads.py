@@ -34,35 +34,25 @@ class Choice:
 
 
 def score(
-    cache: BranchCache,
-    choices: Mapping[str, Choice],
-    embed: Embed,
-    head: Head,
-    *,
-    beside: Mapping[int, Tensor] | None = None,
+    cache: BranchCache, choices: Mapping[str, Choice], embed: Embed, head: Head
 ) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
-    """Log-probability of every candidate of every task, in one forward pass.
-
-    Args:
-        beside: branch -> embeddings (L, D) to append in the same pass, such as open questions that are decoded next.
+    """Log-probability of every candidate of every task, in one forward pass with all that waits in the cache.
 
     Returns:
         task -> float32 (n_candidates,), the sum over each candidate's tokens given the prefix and the question;
-        branch -> last hidden state (D,) of what was appended beside.
+        branch -> last hidden state (D,) of each branch that grew in this pass, such as an open question's.
     """
-    pieces = dict(beside or {})
     asked: dict[str, tuple[int, list[int]]] = {}
     for task, choice in choices.items():
         question = cache.fork(choice.root)
-        pieces[question] = embed(choice.question)
+        cache.append(question, embed(choice.question))
         branches = []
         for candidate in choice.candidates:
-            branch = cache.fork(question, after=len(choice.question))
-            branches.append(branch)
+            branches.append(cache.fork(question))
             if len(candidate) > 1:  # the last token is only predicted, so a one-token label costs nothing
-                pieces[branch] = embed(candidate[:-1])
+                cache.append(branches[-1], embed(candidate[:-1]))
         asked[task] = (question, branches)
-    hidden = cache.extend(pieces)
+    hidden = cache.run()
 
     scores = {}
     for task, choice in choices.items():
@@ -76,7 +66,7 @@ def score(
         token_log_p = log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
         per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
         scores[task] = torch.stack([part.sum() for part in per_candidate])
-    return scores, {branch: hidden[branch][-1] for branch in beside or {}}
+    return scores, {branch: states[-1] for branch, states in hidden.items()}
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ class Rules:
     `stop` tokens end it and are left out; `last` tokens end it and are kept (a full stop); `banned` are never chosen.
     `min_tokens` must come before any end. `no_repeat` forbids the second use of any run of that many tokens, those of
     `said` before included, and `repetition_penalty` divides the logits of used tokens (Keskar et al. 2019,
-    arXiv:1909.05858). With `quotes`, the answer is the beginning of one of them: words that were said, not invented.
+    arXiv:1909.05858).
     """
 
     max_tokens: int
@@ -96,7 +86,6 @@ class Rules:
     min_tokens: int = 1
     no_repeat: int = 4
     said: tuple[int, ...] = ()
-    quotes: tuple[tuple[int, ...], ...] = ()
     repetition_penalty: float = 1.0
 
 
@@ -141,14 +130,6 @@ def decode(
 
 def _choose(logits: Tensor, run: _Running) -> int:
     rules, tokens = run.rules, run.tokens
-    if rules.quotes:
-        goes_on = {quote[len(tokens)] for quote in rules.quotes if _begins(quote, tokens)}
-        allowed = sorted(goes_on | rules.stop)
-        if not goes_on:
-            return allowed[0]  # the quotation is complete, and every allowed token ends it
-        masked = torch.full_like(logits, -torch.inf)
-        masked[allowed] = logits[allowed]
-        logits = masked
     if rules.repetition_penalty != 1.0 and tokens:
         used = torch.tensor(sorted(set(tokens)), device=logits.device)
         values = logits[used]
@@ -159,11 +140,6 @@ def _choose(logits: Tensor, run: _Running) -> int:
     if banned:
         logits[banned] = -torch.inf
     return int(logits.argmax())
-
-
-def _begins(quote: tuple[int, ...], tokens: list[int]) -> bool:
-    """Whether the quotation goes on after `tokens`."""
-    return len(quote) > len(tokens) and list(quote[: len(tokens)]) == tokens
 
 
 def _would_repeat(tokens: list[int], n: int) -> list[int]:

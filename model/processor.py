@@ -15,7 +15,7 @@ from perception.media import clip_bounds, frame_indices
 from perception.types import SAMPLE_RATE_HZ, UserTurn
 
 from .config import PromptStyle
-from .types import EMOTIONS, INTENTS, SENTIMENTS, Utterance
+from .types import Utterance
 
 SLOTS = ("multi", "audio", "face", "frame")
 """Soft-token slots in prompt order; the subtitle or the dialogue follows them."""
@@ -34,26 +34,23 @@ _LEAD = {
     "frame": ("Frames: <Video>", "</Video>\n"),
 }
 
-SENTIMENT_QUESTION = f"What is the person's sentiment: {', '.join(SENTIMENTS)}?"
+# Questions keep the tag, the slots and the answer shape of section 1.3 and are as short as they can be: each is
+# prefilled in every turn, and a model that is tuned on them needs no list of candidates, which are scored anyway.
+SENTIMENT_QUESTION = "Which sentiment?"
 SENTIMENT_LEAD = "The character's sentiment state is"
-EMOTION_QUESTION = f"[Recognition] Which one of these labels fits the person best: {', '.join(EMOTIONS)}?"
+EMOTION_QUESTION = "[Recognition] Which emotion?"
 EMOTION_LEAD = "The most likely label is"
-OPEN_QUESTION = "[Recogn_OV] Name every emotion the person may be feeling."
+OPEN_QUESTION = "[Recogn_OV] Which emotions?"
 OPEN_LEAD = "The character's emotional state is"
-INTENT_QUESTION = f"[Intent] Which of these is the speaker's intent: {', '.join(INTENTS)}?"
+INTENT_QUESTION = "[Intent] Which intent?"
 INTENT_LEAD = ""
-SCENARIO_QUESTION = "[Inference] What happened to the speaker?"
-SCENARIO_LEAD = 'It is about this: "'
-CAUSE_QUESTION = "[Inference] Which words show why the speaker feels {emotion}?"
+CAUSE_QUESTION = "[Inference] Why {emotion}?"
 CAUSE_LEAD = 'The emotion cause is "'
-EMPATHY_QUESTION = (
-    "[Interaction] Think inside <think></think> in four lines (scene, the speaker's emotion, its cause, the aim of "
-    "your reply), then reply with care."
-)
+EMPATHY_QUESTION = "[Interaction] Think, then reply with care."
 SMALL_TALK_QUESTION = "[Interaction] Reply with care."
 THOUGHT = (
-    '<think>\nFirstly, the event scenario is "{scenario}"\nSecondly, the emotion of the speaker is {emotion}.\n'
-    'Thirdly, the emotion cause is "{cause}"\nFourthly, the goal of my reply is to {goal}.\n</think>\n'
+    '<think>\nFirstly, what happened: "{scenario}"\nSecondly, the emotion of the speaker is {emotion}.\n'
+    'Thirdly, its cause: "{cause}"\nFourthly, my goal: {goal}.\n</think>\n'
 )
 """The chain of empathy (section 3.5); "the emotion of the speaker is" is the clause that scorers look for."""
 
@@ -62,12 +59,14 @@ THOUGHT = (
 class Inputs:
     """Encoder inputs of a batch; a modality that nobody in the batch has is None.
 
-    `frames` uint8 (B, 8, 3, 224, 224), `faces` uint8 (B, 8, 3, S, S), `clips` float32 (B, 8, 32000).
+    `frames` uint8 (B, 8, 3, 224, 224), `faces` uint8 (B, 8, 3, S, S), `clips` float32 (B, 8, 32000) and `speech`, the
+    same utterances whole, float32 (S,) each.
     """
 
     frames: Tensor | None = None
     faces: Tensor | None = None
     clips: Tensor | None = None
+    speech: tuple[Tensor, ...] | None = None
 
 
 class Processor:
@@ -146,15 +145,16 @@ class Processor:
     def inputs(self, turn: UserTurn, slots: Collection[str]) -> Inputs:
         """Encoder inputs of one turn (B = 1) for the slots that will be read."""
         wants = set(slots)
-        frames = faces = clips = None
+        frames = faces = clips = speech = None
         if wants & {"frame", "multi"} and turn.frames is not None:
             images = turn.frames.images[frame_indices(len(turn.frames.images), N_STEPS)]
             frames = _resized(images, FRAME_PX)[None]
-        if "face" in wants and turn.faces is not None:
+        if wants & {"face", "multi"} and turn.faces is not None:
             faces = _resized(turn.faces.crops[frame_indices(len(turn.faces.crops), N_STEPS)], self.face_px)[None]
         if wants & {"audio", "multi"} and turn.speech is not None:
             clips = speech_clips(turn.speech.samples)[None]
-        return Inputs(frames, faces, clips)
+            speech = (torch.from_numpy(np.asarray(turn.speech.samples, dtype=np.float32)),)
+        return Inputs(frames, faces, clips, speech)
 
 
 def speech_clips(samples: np.ndarray) -> Tensor:

@@ -15,6 +15,9 @@ from perception.types import Absence, Modality, UserTurn
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear", "disgust", "surprise")
 """Basic emotion labels used everywhere; corpora are mapped onto them."""
 
+VOICE_EMOTIONS = (*EMOTIONS, "calm")
+"""A voice can also be calm (RAVDESS), which is heard as such and then counted as neutral."""
+
 SENTIMENTS = ("negative", "neutral", "positive")
 
 INTENTS = (

@@ -52,14 +52,33 @@ def test_every_branch_equals_its_own_straight_sequence(lm, data):
 
 
 @torch.no_grad()
-def test_question_and_answers_share_one_pass(lm):
+def test_prefix_question_and_answers_share_one_pass(lm):
     cache = BranchCache(lm.model)
-    cache.extend({0: embed(lm, [1, 2, 3])})
+    cache.append(0, embed(lm, [1, 2]))
+    cache.append(0, embed(lm, [3]))
     question = cache.fork()
-    answers = [cache.fork(question, after=2) for _ in range(2)]
-    hidden = cache.extend({question: embed(lm, [4, 5]), answers[0]: embed(lm, [6, 7]), answers[1]: embed(lm, [8])})
+    cache.append(question, embed(lm, [4, 5]))
+    answers = [cache.fork(question) for _ in range(2)]
+    cache.append(answers[0], embed(lm, [6, 7]))
+    cache.append(answers[1], embed(lm, [8]))
+    assert (cache.n_slots, cache.length(question)) == (0, 5)
+    hidden = cache.run()
+    assert cache.n_slots == 8
+    torch.testing.assert_close(hidden[0], straight(lm, [1, 2, 3]), rtol=0, atol=1e-12)
     torch.testing.assert_close(hidden[answers[0]][-1], straight(lm, [1, 2, 3, 4, 5, 6, 7])[-1], rtol=0, atol=1e-12)
     torch.testing.assert_close(hidden[answers[1]][-1], straight(lm, [1, 2, 3, 4, 5, 8])[-1], rtol=0, atol=1e-12)
+    assert cache.run() == {}
+
+
+@torch.no_grad()
+def test_a_branch_that_grows_later_is_not_seen_by_those_that_left_it(lm):
+    cache = BranchCache(lm.model)
+    cache.append(0, embed(lm, [1]))
+    left = cache.fork()
+    cache.append(0, embed(lm, [2]))
+    cache.append(left, embed(lm, [9]))
+    hidden = cache.run()
+    torch.testing.assert_close(hidden[left][-1], straight(lm, [1, 9])[-1], rtol=0, atol=1e-12)
 
 
 @torch.no_grad()

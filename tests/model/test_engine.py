@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.engine import Scaling, evidence_for, open_words
-from model.types import EMOTIONS, INTENTS, ReplyBrief, Thought, Utterance
+from model.engine import Scaling, open_words
+from model.types import EMOTIONS, INTENTS, VOICE_EMOTIONS, ReplyBrief, Thought, Utterance
 from perception.types import Absence, Faces, Frames, Speech, UserTurn
 from tests.model.tiny import tiny_model
 
@@ -74,10 +74,30 @@ def test_an_untrained_modality_is_reported_and_not_read():
 
 
 def test_scaling_calibrates():
-    even = Scaling((0.0,) * 7, (0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0))
-    affect = tiny_model(scaling={"emotion": even}).perceive(tiny_model().attend(UserTurn("hello")))
+    even = Scaling(EMOTIONS, (0.0,) * 7, (0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0))
+    model = tiny_model(scaling={"emotion/text": even})
+    affect = model.perceive(model.attend(UserTurn("hello")))
     assert affect.emotion == "sad"
     assert affect.emotions["happy"] == pytest.approx(1 / (6 + np.exp(5)))
+    spoken = UserTurn("hello", whole_turn().speech)
+    together = model.perceive(model.attend(spoken))
+    assert together.evidence.text == affect.emotions
+    assert together.emotions != affect.emotions  # fitted on words alone, so used for words alone
+
+
+def test_any_labels_can_be_scored(model):
+    found = model.classify(model.attend(whole_turn()), "emotion", ("bored", "happy"))
+    assert tuple(found) == ("bored", "happy")
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_a_calm_voice_counts_as_neutral():
+    calm = Scaling(VOICE_EMOTIONS, (0.0,) * 8, (0.0,) * 7 + (5.0,))
+    model = tiny_model(scaling={"emotion/voice": calm})
+    affect = model.perceive(model.attend(UserTurn("", whole_turn().speech)))
+    assert tuple(affect.emotions) == EMOTIONS
+    assert affect.emotion == "neutral"
+    assert sum(affect.emotions.values()) == pytest.approx(1)
 
 
 def test_understanding_is_typed(model):
@@ -118,7 +138,9 @@ def test_asking_more_does_not_change_the_reply(model):
 
 
 def test_gradients_are_never_kept(model):
-    assert not model.attend(whole_turn()).cache._cache.layers[0].keys.requires_grad
+    prefix = model.attend(whole_turn())
+    model.perceive(prefix)
+    assert not prefix.cache._cache.layers[0].keys.requires_grad
     assert torch.is_grad_enabled()
 
 
@@ -135,7 +157,16 @@ def test_open_words_are_clean(answer, words):
     assert open_words(answer) == words
 
 
-def test_evidence_is_the_sentence_that_shares_most_with_the_cause():
-    history = [Utterance("user", "My cat ran away. It rained."), Utterance("assistant", "My cat too.")]
-    assert evidence_for("the cat ran away", "I am sad.", history) == "My cat ran away."
-    assert evidence_for("nothing in common", "I am sad.", history) == "I am sad."
+def test_the_cause_is_a_clause_that_was_said(model):
+    history = [Utterance("user", "My cat ran away because it rained. Then I slept."), Utterance("assistant", "Oh.")]
+    prefix = model.attend(UserTurn("I am sad, and I miss her so."), history)
+    understanding, _ = model.understand(prefix, model.perceive(prefix))
+    causes = model.causes(model.attend(UserTurn("I am sad, and I miss her so."), history), "sad")
+    assert [cause.line for cause in causes] == [0, 0, 0, 1, 2, 2]
+    assert sum(cause.probability for cause in causes) == pytest.approx(1)
+    said = [line.text for line in history] + [prefix.turn.text]
+    assert all(cause.text in said[cause.line] for cause in causes)
+    best = max(causes, key=lambda cause: cause.probability)
+    assert understanding.cause in {cause.text for cause in causes}
+    assert understanding.cause in understanding.evidence
+    assert understanding.evidence in said[best.line] or understanding.cause != best.text

@@ -77,8 +77,9 @@ def test_inputs_have_the_shapes_of_the_encoders():
     inputs = tiny_processor().inputs(turn, SLOTS)
     assert inputs.frames.shape == (1, 8, 3, 224, 224)
     assert inputs.frames.dtype == torch.uint8
-    assert inputs.faces.shape == (1, 8, 3, 64, 64)
+    assert inputs.faces.shape == (1, 8, 3, 48, 48)
     assert inputs.clips.shape == (1, 8, 32_000)
+    assert [tuple(utterance.shape) for utterance in inputs.speech] == [(48_000,)]
 
 
 def test_only_wanted_slots_are_prepared():
