@@ -112,7 +112,7 @@ ACOUSTICS: dict[str, Callable[[], nn.Module]] = {
 FACIALS: dict[str, Callable[[], nn.Module]] = {
     "swin-b": lambda: SwinFacial(swin_base()),
     "cnn": CnnFacial,
-    "tiny-cnn": lambda: CnnFacial(width=16),
+    "tiny-cnn": lambda: CnnFacial((4, 8, 16), blocks=1),
 }
 LANGUAGE_MODELS: dict[str, Callable[[], nn.Module]] = {
     "qwen2.5-1.5b": _qwen2_5_1_5b,
@@ -128,12 +128,13 @@ NANO_EMOX_EMBEDDED = NanoEmoxConfig(
     "cnn",
     "smollm2-135m",
     CHATML,
-    video=QFormerConfig(n_queries=8, width=256, n_heads=4, ffn_width=1024),
-    audio=QFormerConfig(n_queries=8, width=256, n_heads=4, ffn_width=1024, n_positions=8),
-    fusion=FusionConfig(width=256, n_heads=4),
-    face=FaceConfig(adapter_width=512, time_embed=True),
+    video=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, narrow=True),
+    audio=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, n_positions=8, narrow=True, dropout=0.3),
+    fusion=FusionConfig(width=224, n_heads=4, dropout=0.3),
+    face=FaceConfig(adapter_width=512, time_embed=True, dropout=0.3),
     lora=LoraSettings(dropout=0.0),
-    face_px=64,
+    fuses="faces",
+    face_px=48,
 )
 _TINY_QFORMER = QFormerConfig(n_queries=3, width=16, n_layers=2, n_heads=2, ffn_width=32, n_positions=8)
 NANO_EMOX_TINY = NanoEmoxConfig(
@@ -147,7 +148,7 @@ NANO_EMOX_TINY = NanoEmoxConfig(
     audio=_TINY_QFORMER,
     fusion=FusionConfig(width=16, n_heads=2),
     face=FaceConfig(width=16, n_queries=2, n_heads=2, adapter_width=16, time_embed=True),
-    face_px=64,
+    face_px=48,
 )
 VARIANTS = {config.variant: config for config in (NANO_EMOX_2B, NANO_EMOX_EMBEDDED, NANO_EMOX_TINY)}
 
@@ -183,9 +184,10 @@ def compose(
     """
     lm = LANGUAGE_MODELS[config.lm]() if lm is None else lm
     width = lm.get_input_embeddings().embedding_dim  # type: ignore[operator]
-    visual = VISUALS[config.visual]() if {"video", "fusion"} & set(branches) else None
+    fusion_reads = {"frames": "video", "faces": "face"}[config.fuses] if "fusion" in branches else ""
+    visual = VISUALS[config.visual]() if "video" in {*branches, fusion_reads} else None
     acoustic = ACOUSTICS[config.acoustic]() if {"audio", "fusion"} & set(branches) else None
-    facial = FACIALS[config.facial]() if "face" in branches else None
+    facial = FACIALS[config.facial]() if "face" in {*branches, fusion_reads} else None
     built: dict[str, Any] = {}
     if "video" in branches and visual is not None:
         built["video"] = QFormer(visual.width, width, **asdict(config.video))  # type: ignore[arg-type]
@@ -193,11 +195,12 @@ def compose(
         built["audio"] = QFormer(acoustic.width, width, **asdict(config.audio))  # type: ignore[arg-type]
     if "face" in branches and facial is not None:
         built["face"] = FaceAdapter(facial.width, width, **asdict(config.face))  # type: ignore[arg-type]
-    if "fusion" in branches and acoustic is not None and visual is not None:
-        built["fusion"] = ExpertFusion(acoustic.scale_widths, visual.scale_widths, width, **asdict(config.fusion))  # type: ignore[arg-type]
+    seen = visual if config.fuses == "frames" else facial
+    if "fusion" in branches and acoustic is not None and seen is not None:
+        built["fusion"] = ExpertFusion(acoustic.scale_widths, seen.scale_widths, width, **asdict(config.fusion))  # type: ignore[arg-type]
     if lora:
         lm = add_lora(lm, config.lora)
-    return NanoEmoX(lm, visual=visual, acoustic=acoustic, facial=facial, **built)
+    return NanoEmoX(lm, visual=visual, acoustic=acoustic, facial=facial, fuses=config.fuses, **built)
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class Manifest:
     """What a checkpoint is, shown by `emox doctor`.
 
     `modalities` are those it was trained to read; `files` are SHA-256 sums by path; `scaling` holds the calibration of
-    each label task as {"weight": [...], "bias": [...]}.
+    each label task as {"labels": [...], "weight": [...], "bias": [...]}.
     """
 
     variant: str
@@ -216,7 +219,7 @@ class Manifest:
     date: str
     licence: str
     metrics: dict[str, float] = field(default_factory=dict)
-    scaling: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -276,13 +279,15 @@ def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu"
     state = load_file(file) if file.is_file() else {}
     model = compose(config, lm=lm, branches={name.split(".")[0] for name in state} & set(BRANCHES), lora=False)
     _fill(model, state, checkpoint)
-    _load_encoders(model)
+    load_encoders(model)
     tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True)
     processor = Processor(tokenizer, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
     card = ModelCard(manifest.variant, manifest.version, frozenset(manifest.modalities))
     if device == "cpu":
         speed_up_decoding(model.lm)
-    scaling = {task: Scaling(tuple(s["weight"]), tuple(s["bias"])) for task, s in manifest.scaling.items()}
+    scaling = {
+        key: Scaling(*(tuple(s[k]) for k in ("labels", "weight", "bias"))) for key, s in manifest.scaling.items()
+    }
     return LocalModel(model.to(device), processor, card, scaling)
 
 
@@ -317,12 +322,15 @@ def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _trained_state(model: NanoEmoX) -> dict[str, Tensor]:
-    """Tensors of the branches, and of the face network where it is ours, in bf16."""
+    """Tensors of the branches, and of the face network where it is ours, in bf16, but vectors, which are small, as is.
+
+    Means of features are a hundred times their deviation, which bf16 would not keep apart.
+    """
     parts = {name: getattr(model, name) for name in BRANCHES if getattr(model, name) is not None}
     if isinstance(model.facial, CnnFacial):
         parts["facial"] = model.facial
     return {
-        f"{part}.{name}": tensor.to(torch.bfloat16).contiguous() if tensor.is_floating_point() else tensor
+        f"{part}.{name}": tensor.to(torch.bfloat16).contiguous() if tensor.ndim > 1 else tensor
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
@@ -341,7 +349,7 @@ def _fill(model: NanoEmoX, state: dict[str, Tensor], checkpoint: Path) -> None:
     model.load_state_dict(state, strict=False)  # the rest is frozen and loaded from its own source
 
 
-def _load_encoders(model: NanoEmoX) -> None:
+def load_encoders(model: NanoEmoX) -> None:
     """Fill the frozen encoders from the packages that ship their weights; those of the tiny variant stay random."""
     if isinstance(model.visual, MobileNetVisual):
         model.visual.net.load_state_dict(mobilenet_state(locate("mobilenet-v2")))

@@ -7,6 +7,9 @@ are those of arXiv 2603.02123.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+Fuses = Literal["frames", "faces"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class QFormerConfig:
     dropout: float = 0.1
     n_positions: int = 32
     """Rows of the learned temporal position table; at least T."""
+    narrow: bool = False
+    """Project features to `width` once, before the layers; by default each layer reads them at their own width."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class NanoEmoxConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
+    fuses: Fuses = "frames"
+    """What is fused with the voice: whole frames (the paper), or faces, for which a CPU has trained features."""
     face_px: int = 224
     """Side of the face crops the facial encoder gets."""
     max_tokens: int = 1024

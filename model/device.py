@@ -7,6 +7,8 @@ together outnumber the cores; every step of decoding then waits for sleeping thr
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,3 +46,21 @@ def stream_on_device(function: Callable[P, Iterator[T]]) -> Callable[P, Generato
             yield item
 
     return run
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free instead of giving it back to the system after each operation.
+
+    Otherwise every large result is mapped and zeroed anew, page by page, which costs a training step on a CPU a third
+    of its time. Elsewhere than on glibc nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, 2**31 - 1)
+    mallopt(m_top_pad, 2**28)

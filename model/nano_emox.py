@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adapters import FaceAdapter
+from .config import Fuses
 from .encoders.features import Features
 from .fusion import ExpertFusion
 from .processor import SLOTS, Inputs
@@ -52,7 +53,8 @@ class SoftTokens:
 class NanoEmoX(nn.Module):
     """The whole model. A branch given as None was not trained or is not needed; its slots then do not exist.
 
-    `lm` is a transformers causal language model, with or without peft's adapters around it.
+    `lm` is a transformers causal language model, with or without peft's adapters around it; `fuses` says whether voice
+    is fused with whole frames, as in the paper, or with faces.
     """
 
     lm: Any
@@ -68,8 +70,10 @@ class NanoEmoX(nn.Module):
         audio: QFormer | None = None,
         face: FaceAdapter | None = None,
         fusion: ExpertFusion | None = None,
+        fuses: Fuses = "frames",
     ) -> None:
         super().__init__()
+        self.fuses = fuses
         self.visual, self.acoustic, self.facial = visual, acoustic, facial
         self.video, self.audio, self.face, self.fusion = video, audio, face, fusion
         self.lm = lm
@@ -84,19 +88,19 @@ class NanoEmoX(nn.Module):
     def encode(self, inputs: Inputs) -> EncoderOutputs:
         """Run the frozen encoders on what is there."""
 
-        def run(encoder: nn.Module | None, pixels_or_samples: Tensor | None) -> Features | None:
-            return encoder(pixels_or_samples) if encoder is not None and pixels_or_samples is not None else None
+        def run(encoder: nn.Module | None) -> Features | None:
+            given = getattr(inputs, str(encoder.reads)) if encoder is not None else None
+            return encoder(given) if encoder is not None and given is not None else None
 
-        return EncoderOutputs(
-            run(self.visual, inputs.frames), run(self.acoustic, inputs.clips), run(self.facial, inputs.faces)
-        )
+        return EncoderOutputs(run(self.visual), run(self.acoustic), run(self.facial))
 
     def soft_tokens(self, features: EncoderOutputs) -> SoftTokens:
         """Run the trained branches on encoder outputs, live or from the cache."""
         tokens: dict[str, Tensor] = {}
         gates = None
-        if self.fusion is not None and features.acoustic is not None and features.visual is not None:
-            tokens["multi"], gates = self.fusion(features.acoustic, features.visual)
+        seen = features.visual if self.fuses == "frames" else features.facial
+        if self.fusion is not None and features.acoustic is not None and seen is not None:
+            tokens["multi"], gates = self.fusion(features.acoustic, seen)
         if self.audio is not None and features.acoustic is not None:
             tokens["audio"] = self.audio(features.acoustic)
         if self.face is not None and features.facial is not None:
@@ -104,6 +108,17 @@ class NanoEmoX(nn.Module):
         if self.video is not None and features.visual is not None:
             tokens["frame"] = self.video(features.visual)
         return SoftTokens({slot: tokens[slot] for slot in SLOTS if slot in tokens}, gates)
+
+    def slot_counts(self, features: EncoderOutputs) -> dict[str, int]:
+        """Slot -> number of soft tokens that `soft_tokens` will give for these encoder outputs."""
+        seen = features.visual if self.fuses == "frames" else features.facial
+        there = {
+            "multi": 1 if self.fusion is not None and features.acoustic is not None and seen is not None else 0,
+            "audio": len(self.audio.queries) if self.audio is not None and features.acoustic is not None else 0,
+            "face": len(self.face.queries) if self.face is not None and features.facial is not None else 0,
+            "frame": len(self.video.queries) if self.video is not None and features.visual is not None else 0,
+        }
+        return {slot: there[slot] for slot in SLOTS if there[slot]}
 
     def embed(self, ids: Tensor, soft: SoftTokens, placeholders: dict[str, int]) -> Tensor:
         """Embeddings of a prompt with its soft tokens in place.
@@ -130,16 +145,24 @@ class NanoEmoX(nn.Module):
                 embeddings = embeddings.masked_scatter(at[..., None], values)
         return embeddings
 
-    def loss(self, embeddings: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """Next-token cross-entropy, mean over the supervised tokens.
+    def token_losses(self, embeddings: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Next-token cross-entropy of each supervised token.
 
         Args:
             embeddings: (B, L, D_lm), right-padded.
             labels: (B, L) token ids, `IGNORED` on prompt and padding.
             mask: (B, L) bool from the rows' lengths, True = a real token (a real end token included).
+
+        Returns:
+            losses (N,) float32 of the N supervised tokens, and the row (N,) each belongs to.
         """
         causal = self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
         hidden = causal.model(inputs_embeds=embeddings, attention_mask=mask.long(), use_cache=False).last_hidden_state
         supervised = labels[:, 1:] != IGNORED
         logits = causal.lm_head(hidden[:, :-1][supervised])  # only where a label is: the head is the widest layer
-        return F.cross_entropy(logits.float(), labels[:, 1:][supervised])
+        losses = F.cross_entropy(logits.float(), labels[:, 1:][supervised], reduction="none")
+        return losses, supervised.nonzero()[:, 0]
+
+    def loss(self, embeddings: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        """Mean of `token_losses` (section 2.9)."""
+        return self.token_losses(embeddings, labels, mask)[0].mean()

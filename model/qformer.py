@@ -32,6 +32,28 @@ class QFormerLayer(nn.Module):
         return self.ffn_norm(queries + self.dropout(self.ffn(queries)))
 
 
+class Standardise(nn.Module):
+    """Each feature minus its mean over its deviation, both learned; `start_at` sets them from data.
+
+    A few features of Whisper are a hundred times larger than the others and would rule a LayerNorm.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(width))
+        self.scale = nn.Parameter(torch.ones(width))
+
+    @torch.no_grad()
+    def start_at(self, features: Tensor) -> None:
+        """Zero mean and unit variance over features (N, D)."""
+        self.shift.copy_(features.mean(0))
+        self.scale.copy_(1 / (features.std(0) + 1e-3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return (x - self.shift) * self.scale
+
+
 class QFormer(nn.Module):
     """Learned queries, temporal positions, the layers and the projection into the language model."""
 
@@ -47,8 +69,16 @@ class QFormer(nn.Module):
         ffn_width: int = 3072,
         dropout: float = 0.1,
         n_positions: int = 32,
+        narrow: bool = False,
     ) -> None:
         super().__init__()
+        self.feature_width = feature_width
+        self.narrow = (
+            nn.Sequential(Standardise(feature_width), nn.Dropout(dropout), nn.Linear(feature_width, width))
+            if narrow
+            else nn.Identity()
+        )
+        feature_width = width if narrow else feature_width
         self.queries = nn.Parameter(torch.empty(n_queries, width))
         self.positions = nn.Embedding(n_positions, feature_width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
@@ -62,7 +92,7 @@ class QFormer(nn.Module):
     def _initialise(self) -> None:
         """N(0, 0.02) for every matrix, zero for every bias: BERT's initialisation, no pretrained weights."""
         for name, parameter in self.named_parameters():
-            if "norm" in name:
+            if "norm" in name or name.startswith("narrow.0."):
                 continue
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.02)
@@ -83,11 +113,12 @@ class QFormer(nn.Module):
         """
         hidden = features.hidden.to(self.queries.dtype)
         n_steps, width = hidden.shape[1:]
-        if width != self.positions.embedding_dim or n_steps > self.positions.num_embeddings:
+        if width != self.feature_width or n_steps > self.positions.num_embeddings:
             raise ValueError(
-                f"hidden is {tuple(hidden.shape)}, expected width {self.positions.embedding_dim} and at most "
+                f"hidden is {tuple(hidden.shape)}, expected width {self.feature_width} and at most "
                 f"{self.positions.num_embeddings} steps; the encoder and Q-Former configs disagree"
             )
+        hidden = self.narrow(hidden)
         hidden = hidden + self.positions.weight[:n_steps]
         queries = self.dropout(self.norm(self.queries)).expand(len(hidden), -1, -1)
         for layer in self.layers:

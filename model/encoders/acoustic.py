@@ -1,14 +1,15 @@
-"""Two-second clips of speech become features: HuBERT for the paper's model, Whisper's encoder for a CPU."""
+"""Speech becomes features: HuBERT on two-second clips for the paper's model, Whisper's encoder for a CPU."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import HubertConfig, HubertModel, WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -23,7 +24,6 @@ AudioNorm = Literal["clip", "utterance"]
 N_FFT = 400
 HOP_SAMPLES = 160
 N_MELS = 80
-CLIP_POSITIONS = CLIP_SAMPLES // HOP_SAMPLES // 2  # the second convolution halves the 200 mel frames
 
 
 def chinese_hubert_large() -> HubertConfig:
@@ -69,6 +69,8 @@ class HubertAcoustic(Encoder):
             sample, which keeps loudness changes within it. The reference normalises over the whole batch.
     """
 
+    reads = "clips"
+
     def __init__(
         self, config: HubertConfig, scales: tuple[int, int, int] = (16, 18, 22), audio_norm: AudioNorm = "clip"
     ) -> None:
@@ -99,35 +101,74 @@ class HubertAcoustic(Encoder):
 
 
 class WhisperAcoustic(Encoder):
-    """Whisper's encoder on each two-second clip by itself, averaged over its 100 positions.
+    """Whisper's encoder over a whole utterance, averaged in eight windows of equal length.
 
-    Whisper pads speech to 30 s; here a clip keeps its 200 mel frames and the first 100 positional embeddings, which
-    is fifteen times less work. Multi-scale features are the three blocks before the last.
+    Overlapping two-second clips of a short utterance would be encoded many times over; one pass costs a fifth and
+    sees it whole. Whisper pads speech to 30 s; here an utterance keeps its own length, in pieces of at most 30 s.
+    The main feature is mean and standard deviation of three blocks, shallow to deep: how something is said lies in the
+    early ones, and in how much they vary. Multi-scale features are the means of the three blocks before the last.
     """
 
-    def __init__(self, config: WhisperConfig, scales: tuple[int, int, int] | None = None) -> None:
+    reads = "speech"
+
+    def __init__(
+        self,
+        config: WhisperConfig,
+        blocks: tuple[int, ...] | None = None,
+        scales: tuple[int, int, int] | None = None,
+        n_windows: int = 8,
+    ) -> None:
         super().__init__()
-        config = copy.deepcopy(config)
-        config.max_source_positions = CLIP_POSITIONS
         depth = config.encoder_layers
         self.encoder = WhisperEncoder(config)
+        self.blocks = blocks or (1, depth // 2, depth - 1)
         self.scales = scales or (depth - 3, depth - 2, depth - 1)
-        self.width = config.d_model
+        self.n_windows = n_windows
+        self.width = 2 * len(self.blocks) * config.d_model
         self.scale_widths = (config.d_model,) * 3
         self.eval()
 
     @torch.no_grad()
-    def forward(self, clips: Tensor) -> Features:
-        """Encode clips float32 (B, T, 32000) in [-1, 1] at 16 kHz."""
-        mel = log_mel(_checked(clips).flatten(0, 1)).to(self.dtype)
-        out = self.encoder(mel, output_hidden_states=True)
-        states = [state.mean(dim=1) for state in out.hidden_states]
-        return of_steps(out.last_hidden_state.mean(dim=1), [states[k] for k in self.scales], len(clips))
+    def forward(self, speech: Sequence[Tensor]) -> Features:
+        """Encode utterances, each float32 (S,) in [-1, 1] at 16 kHz, one after the other: no padding, no batch mates.
+
+        Returns:
+            hidden (B, 8, 6 D), scales three times (B, 8, D).
+        """
+        rows = [self._windows(utterance) for utterance in speech]  # each (n_blocks + 3, 2, 8, D)
+        means = torch.stack([row[:, 0] for row in rows])
+        main = torch.stack(rows)[:, : len(self.blocks)]  # (B, n_blocks, 2, 8, D)
+        hidden = main.permute(0, 3, 1, 2, 4).flatten(2)
+        scales = tuple(means[:, i] for i in range(len(self.blocks), len(self.blocks) + 3))
+        return Features(hidden, scales, torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device))
+
+    def _windows(self, utterance: Tensor) -> Tensor:
+        """Mean and standard deviation of each wanted block in each window: (n_wanted, 2, n_windows, D)."""
+        if utterance.dim() != 1 or not utterance.is_floating_point():
+            raise ValueError(f"an utterance is {tuple(utterance.shape)} {utterance.dtype}, expected (S,) float32")
+        shortest = 2 * HOP_SAMPLES * self.n_windows  # one position a window
+        utterance = F.pad(utterance, (0, max(0, shortest - len(utterance))))
+        longest = 2 * HOP_SAMPLES * self.encoder.config.max_source_positions
+        pieces = [piece for piece in utterance.split(longest) if len(piece) >= shortest]
+        states = torch.cat([self._states(piece) for piece in pieces], dim=1)  # (n_wanted, T, D)
+        bounds = torch.linspace(0, states.shape[1], self.n_windows + 1).long()
+        windows = [states[:, start:end] for start, end in pairwise(bounds.tolist())]
+        return torch.stack([torch.stack([w.mean(1), w.std(1, correction=0)], dim=1) for w in windows], dim=2)
+
+    def _states(self, piece: Tensor) -> Tensor:
+        mel = log_mel(piece[None, : len(piece) // (2 * HOP_SAMPLES) * 2 * HOP_SAMPLES]).to(self.dtype)
+        encoder = self.encoder
+        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
+        x = x + encoder.embed_positions.weight[: x.shape[1]]
+        states = [x]
+        for layer in encoder.layers[: max(*self.blocks, *self.scales)]:  # what lies above is not read
+            out = layer(states[-1], None)
+            states.append(out[0] if isinstance(out, tuple) else out)
+        return torch.cat([states[k] for k in (*self.blocks, *self.scales)])
 
     def load_encoder(self, state: Mapping[str, Tensor]) -> None:
-        """Load a whole Whisper encoder strictly; of its 1500 positions the first 100 are kept."""
-        positions = "embed_positions.weight"
-        self.encoder.load_state_dict({**state, positions: state[positions][:CLIP_POSITIONS]})
+        """Load a whole Whisper encoder strictly."""
+        self.encoder.load_state_dict(state)
 
 
 def log_mel(samples: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ class Encoder(nn.Module):
     (spec section 2.5). Subclasses run `forward` without gradients and keep no state between calls.
     """
 
+    reads: str
+    """The field of `processor.Inputs` that it encodes."""
     width: int
     scale_widths: tuple[int, ...] = ()
 

@@ -40,6 +40,8 @@ class ClipVisual(Encoder):
         scales: hidden states of the multi-scale features.
     """
 
+    reads = "frames"
+
     def __init__(self, config: CLIPVisionConfig, layer: int = -2, scales: tuple[int, int, int] = (12, 16, 22)) -> None:
         super().__init__()
         self.clip = CLIPVisionModel(config)
@@ -64,6 +66,8 @@ class MobileNetVisual(Encoder):
 
     `scales` are indices of `MobileNetV2.features`: the ends of the stages at stride 8, 16 and 32.
     """
+
+    reads = "frames"
 
     def __init__(self, scales: tuple[int, int, int] = (6, 13, 17)) -> None:
         super().__init__()

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import HubertConfig, WhisperConfig, WhisperFeatureExtractor
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from model.encoders.acoustic import (
     HubertAcoustic,
@@ -103,19 +102,48 @@ def test_an_unknown_audio_norm_is_named():
         tiny_hubert(audio_norm="batch")
 
 
-def test_whisper_averages_the_last_layer_and_the_three_blocks_before_it():
-    encoder, speech = tiny_whisper(), clips(2)
-    recorded = []
-    for module in (*encoder.encoder.layers, encoder.encoder.layer_norm):
-        module.register_forward_hook(
-            lambda _, __, out: recorded.append(
-                (out[0] if isinstance(out, tuple) else out).mean(dim=1).reshape(2, 8, 16)
-            )
-        )
-    features = encoder(speech)
-    torch.testing.assert_close(features.hidden, recorded[4])
-    for scale, k in zip(features.scales, (1, 2, 3), strict=True):
-        torch.testing.assert_close(scale, recorded[k - 1])
+def utterances(*lengths: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(2)
+    return tuple(0.1 * torch.randn(n, generator=generator) for n in lengths)
+
+
+def whole_states(encoder: WhisperAcoustic, speech: Tensor) -> list[Tensor]:
+    """Outputs of the embedding and of every block (T, D), by transformers' own forward pass on padded speech."""
+    whole = encoder.encoder
+    mel = log_mel(speech[None])
+    x = torch.nn.functional.gelu(whole.conv1(mel))
+    x = torch.nn.functional.gelu(whole.conv2(x)).transpose(1, 2)
+    states = [x + whole.embed_positions.weight[: x.shape[1]]]
+    for layer in whole.layers:
+        out = layer(states[-1], None)
+        states.append(out[0] if isinstance(out, tuple) else out)
+    return [state[0] for state in states]
+
+
+@torch.no_grad()
+def test_whisper_gives_mean_and_deviation_of_blocks_in_eight_windows():
+    encoder, (speech,) = tiny_whisper(), utterances(16_000)
+    features = encoder([speech])
+    states = whole_states(encoder, speech)  # 50 positions
+    bounds = torch.linspace(0, 50, 9).long().tolist()
+    for i in (0, 3, 7):
+        window = [state[bounds[i] : bounds[i + 1]] for state in states]
+        expected = torch.cat([part for k in (1, 2, 3) for part in (window[k].mean(0), window[k].std(0, correction=0))])
+        torch.testing.assert_close(features.hidden[0, i], expected, atol=1e-5, rtol=1e-5)
+        for scale, k in zip(features.scales, (1, 2, 3), strict=True):
+            torch.testing.assert_close(scale[0, i], window[k].mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_speech_longer_than_whisper_can_hear_is_heard_in_pieces():
+    encoder, (speech,) = tiny_whisper(), utterances(31 * 16_000)
+    features = encoder([speech])
+    assert features.hidden.shape == (1, 8, 96)
+    assert torch.isfinite(features.hidden).all()
+    changed = speech.clone()
+    changed[-8_000:] *= 3  # only the second piece
+    other = encoder([changed])
+    assert torch.equal(features.hidden[0, 0], other.hidden[0, 0])
+    assert not torch.equal(features.hidden[0, 7], other.hidden[0, 7])
 
 
 def test_spectrogram_is_that_of_whispers_feature_extractor():
@@ -128,35 +156,36 @@ def test_spectrogram_is_that_of_whispers_feature_extractor():
     np.testing.assert_allclose(log_mel(torch.from_numpy(speech)).numpy(), np.stack(reference), atol=1e-5)
 
 
-def test_a_clip_keeps_the_first_100_positions_of_whole_weights():
-    torch.manual_seed(3)
-    whole = WhisperEncoder(WhisperConfig(**TINY_WHISPER))
-    encoder = tiny_whisper()
-    encoder.load_encoder(whole.state_dict())
-    assert torch.equal(encoder.encoder.embed_positions.weight, whole.embed_positions.weight[:100])
-    assert torch.equal(encoder.encoder.layers[3].fc2.weight, whole.layers[3].fc2.weight)
-    mel = log_mel(clips(1, steps=1)[:, 0])
-    with torch.no_grad():
-        x = torch.nn.functional.gelu(whole.conv1(mel))
-        x = torch.nn.functional.gelu(whole.conv2(x)).transpose(1, 2) + whole.embed_positions.weight[:100]
-        for layer in whole.eval().layers:
-            x = layer(x, None)
-        reference = whole.layer_norm(x).mean(dim=1)
-    torch.testing.assert_close(encoder(clips(1, steps=1)).hidden[0], reference, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize(("config", "width"), [(whisper_tiny, 384), (whisper_base, 512)])
 def test_whisper_shapes(config, width):
-    with torch.device("meta"):
-        encoder = WhisperAcoustic(config())
-    encoder = encoder.to_empty(device="cpu")
-    features = encoder(torch.zeros(1, 2, 32_000))
-    assert [tuple(x.shape) for x in (features.hidden, *features.scales)] == [(1, 2, width)] * 4
-    assert encoder.width == width
+    encoder = WhisperAcoustic(config())
+    features = encoder(utterances(20_000, 33_000))
+    assert features.hidden.shape == (2, 8, encoder.width) == (2, 8, 6 * width)
+    assert [tuple(x.shape) for x in features.scales] == [(2, 8, width)] * 3
     assert encoder.scale_widths == (width,) * 3
 
 
-@pytest.mark.parametrize("build", [tiny_hubert, lambda: tiny_hubert(audio_norm="utterance"), tiny_whisper])
+def test_an_utterance_does_not_depend_on_its_batch_mates():
+    encoder, speech = tiny_whisper(), utterances(20_000, 48_000, 9_000)
+    together, alone = encoder(speech), encoder(speech[1:2])
+    for a, b in zip((together.hidden, *together.scales), (alone.hidden, *alone.scales), strict=True):
+        assert torch.equal(a[1:2], b)
+
+
+@pytest.mark.parametrize("n", [1, 300, 5_000])
+def test_very_short_speech_still_fills_eight_windows(n):
+    features = tiny_whisper()(utterances(n))
+    assert features.hidden.shape == (1, 8, 96)
+    assert torch.isfinite(features.hidden).all()
+
+
+@pytest.mark.parametrize("speech", [torch.zeros(2, 8_000), torch.zeros(8_000).int()])
+def test_wrong_utterances_are_named(speech):
+    with pytest.raises(ValueError, match=r"expected \(S,\) float32"):
+        tiny_whisper()([speech])
+
+
+@pytest.mark.parametrize("build", [tiny_hubert, lambda: tiny_hubert(audio_norm="utterance")])
 def test_speech_does_not_depend_on_its_batch(build):
     encoder, speech = build(), clips(3, steps=2)
     together, alone = encoder(speech), encoder(speech[1:2])
@@ -165,20 +194,22 @@ def test_speech_does_not_depend_on_its_batch(build):
     assert not torch.allclose(together.hidden[0], together.hidden[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("build", [tiny_hubert, tiny_whisper])
-def test_dropout_stays_off_in_training_mode(build):
+@pytest.mark.parametrize(("build", "speech"), [(tiny_hubert, clips(1, steps=2)), (tiny_whisper, utterances(20_000))])
+def test_dropout_stays_off_in_training_mode(build, speech):
     encoder = build()
     torch.nn.Sequential(encoder).train()
     assert not any(module.training for module in encoder.modules())
-    assert torch.equal(encoder(clips(1, steps=2)).hidden, encoder(clips(1, steps=2)).hidden)
+    assert torch.equal(encoder(speech).hidden, encoder(speech).hidden)
 
 
-@pytest.mark.parametrize("build", [tiny_hubert, tiny_whisper])
-def test_silence_stays_finite(build):
-    assert torch.isfinite(build()(torch.zeros(1, 8, 32_000)).hidden).all()
+@pytest.mark.parametrize(
+    ("build", "speech"), [(tiny_hubert, torch.zeros(1, 8, 32_000)), (tiny_whisper, [torch.zeros(32_000)])]
+)
+def test_silence_stays_finite(build, speech):
+    assert torch.isfinite(build()(speech).hidden).all()
 
 
 @pytest.mark.parametrize("speech", [torch.zeros(8, 32_000), torch.zeros(1, 8, 16_000), torch.zeros(1, 8, 32_000).int()])
 def test_wrong_clips_are_named(speech):
     with pytest.raises(ValueError, match=r"expected \(B, T, 32000\) float32"):
-        tiny_whisper()(speech)
+        tiny_hubert()(speech)
