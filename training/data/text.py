@@ -1,4 +1,4 @@
-"""Readers of the text corpora: each gives samples of (dialogue, words, question, answer), the same shape for all tasks.
+"""Readers of the text corpora: each gives samples of dialogue, words, question and answer.
 
 Folders are laid out as published or as their README says; a line that cannot be read ends in an error that names it.
 """
@@ -8,12 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from model import processor as p
-from model.types import STRATEGIES, Utterance
+from model.clauses import clauses
+from model.types import STRATEGIES, Thought, Utterance
+
+from . import questions as q
+from .mixture import SIGN
+from .sample import CorpusError, Sample
+from .splits import is_valid
+from .tidy import tidy
 
 BASIC = {
     # GoEmotions (28 labels; Ekman groups of Demszky et al. 2020)
@@ -54,135 +61,138 @@ _CLAIMS_A_LIFE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One question about one turn. `answer` is a list of (text, supervised?) parts that together are the answer."""
-
-    task: str
-    text: str
-    question: str
-    answer: tuple[tuple[str, bool], ...]
-    history: tuple[Utterance, ...] = ()
-
-
 def goemotions(folder: Path, split: str) -> Iterator[Sample]:
     """GoEmotions: the basic emotion where the labels agree on one, the sentiment, and all labels as open words."""
-    for row in _rows(folder / f"{split}.jsonl"):
+    for row in _rows(folder / f"{'dev' if split == 'valid' else split}.jsonl"):
         basic = {BASIC[label] for label in row["labels"]}
         if len(basic) == 1:
-            (emotion,) = basic
-            yield _emotion(row["text"], emotion)
-            yield _sentiment(row["text"], emotion)
+            yield from _felt(row["text"], *basic)
         if "neutral" not in row["labels"]:
-            yield _open(row["text"], row["labels"])
+            yield q.open_words(row["text"], row["labels"])
 
 
 def situations(folder: Path, split: str) -> Iterator[Sample]:
-    """EmpatheticDialogues situations: basic emotion, sentiment and the fine label as an open word."""
-    for row in _rows(folder / f"situations_{split}.jsonl"):
-        emotion = BASIC.get(row["emotion"])
-        if emotion is not None:
-            yield _emotion(row["text"], emotion)
-            yield _sentiment(row["text"], emotion)
-            yield _open(row["text"], [row["emotion"]])
+    """EmpatheticDialogues situations of the training split: basic emotion, sentiment, the fine label as open word.
+
+    Those of the validation split belong to dialogues that `dialogues` trains on, so there are none.
+    """
+    for row in _rows(folder / "situations_train.jsonl") if split == "train" else ():
+        if row["emotion"] in BASIC:
+            yield from _felt(row["text"], BASIC[row["emotion"]])
+            yield q.open_words(row["text"], [row["emotion"]])
 
 
-def labelled(folder: Path, split: str) -> Iterator[Sample]:
-    """MELD and ISEAR: lines with a text and an emotion."""
-    for row in _rows(folder / f"{split}.jsonl"):
-        yield _emotion(row["text"], BASIC[row["emotion"]])
-        yield _sentiment(row["text"], BASIC[row["emotion"]])
+def meld(folder: Path, split: str) -> Iterator[Sample]:
+    """MELD's lines of television dialogue."""
+    for row in _rows(folder / f"{'dev' if split == 'valid' else split}.jsonl"):
+        yield from _felt(tidy(row["text"]), BASIC[row["emotion"]])
 
 
-def intents(folder: Path, split: str) -> Iterator[Sample]:
-    """MIntRec and MIntRec2.0: the speaker's intent, spelled as annotated."""
-    for row in _rows(folder / f"{split}.jsonl"):
-        yield Sample("intent", row["text"], p.INTENT_QUESTION, ((p.INTENT_LEAD + row["intent"], True),))
+def isear(folder: Path, split: str) -> Iterator[Sample]:
+    """ISEAR's reports of felt emotions."""
+    for position, row in enumerate(_rows(folder / "train.jsonl")):
+        if is_valid("isear", position) == (split == "valid"):
+            yield from _felt(row["text"], BASIC[row["emotion"]])
 
 
-def causes(folder: Path, split: str) -> Iterator[Sample]:
-    """RECCON: the words of the dialogue that cause the emotion of its latest turn."""
+def mintrec(folder: Path, split: str) -> Iterator[Sample]:
+    """MIntRec: the speaker's intent, one of 20."""
+    yield from _intents("mintrec", folder, split)
+
+
+def mintrec2(folder: Path, split: str) -> Iterator[Sample]:
+    """MIntRec2.0: the speaker's intent, one of 30."""
+    yield from _intents("mintrec2", folder, split)
+
+
+def merr(folder: Path, split: str) -> Iterator[Sample]:
+    """MERR-fine's words and pseudo labels; what is seen and heard in its clips is not here."""
+    for position, row in enumerate(_rows(folder / "train.jsonl")):
+        if is_valid("merr", position) == (split == "valid") and row["text"]:
+            yield q.open_words(row["text"], [row["emotion"]])
+
+
+def reccon(folder: Path, split: str) -> Iterator[Sample]:
+    """RECCON: the clause of the dialogue that holds most of the words annotated as the cause of the latest emotion."""
     for dialogue in _rows(folder / f"{split}.jsonl"):
-        turns = [_tidy(turn["text"]) for turn in dialogue["turns"]]
+        turns = [tidy(turn["text"]) for turn in dialogue["turns"]]
         speakers = [turn["speaker"] for turn in dialogue["turns"]]
         for i, turn in enumerate(dialogue["turns"]):
-            spans = [_tidy(s) for s, at in zip(turn.get("cause_spans", ()), turn.get("cause_turns", ()), strict=True)
+            spans = [(tidy(span), int(at) - 1)
+                     for span, at in zip(turn.get("cause_spans", ()), turn.get("cause_turns", ()), strict=True)
                      if at != "b" and int(at) <= i + 1]  # fmt: skip
             if not spans or turn["emotion"] not in BASIC:
                 continue
-            question = p.CAUSE_QUESTION.format(emotion=BASIC[turn["emotion"]])
-            span = max(spans, key=len)
-            history = _history(turns[:i], [s == speakers[i] for s in speakers[:i]])
-            yield Sample("cause", turns[i], question, ((p.CAUSE_LEAD, False), (f'{span}"', True)), history)
+            history = _history(turns[:i], [speaker == speakers[i] for speaker in speakers[:i]])
+            for line in dict.fromkeys(line for _, line in spans):
+                if line >= i - len(history):
+                    span = max((text for text, at in spans if at == line), key=len)
+                    yield _cause(turns[i], history, BASIC[turn["emotion"]], _clause_of(span, turns[line]))
 
 
 def dialogues(folder: Path, split: str) -> Iterator[Sample]:
-    """EmpatheticDialogues' dialogues with their situations, split by id: every tenth is for validation.
+    """EmpatheticDialogues' dialogues with their situations, cut by dialogue (splits.py).
 
     The situation is the scenario and the fine label the emotion; no cause is annotated, so that line stands
     unsupervised with the speaker's own latest words.
     """
     pairs = zip(_rows(folder / "dialogues_valid.jsonl"), _rows(folder / "situations_valid.jsonl"), strict=True)
-    for number, (dialogue, situation) in enumerate(pairs):
-        if (number % 10 == 9) != (split == "valid"):
+    for number, (dialogue, _) in enumerate(pairs):
+        if is_valid("empathetic_dialogues", number) != (split == "valid"):
             continue
-        turns = [_tidy(turn["text"]) for turn in dialogue["turns"]]
-        scene = _sentence_case(_shorten(_tidy(situation["text"])))
-        yield Sample("scenario", turns[0], p.SCENARIO_QUESTION, ((p.SCENARIO_LEAD, False), (f'{scene}"', True)))
+        turns = [tidy(turn["text"]) for turn in dialogue["turns"]]
         for i in range(1, len(turns), 2):
             if _CLAIMS_A_LIFE.search(turns[i]):
                 continue
             history = _history(turns[: i - 1], [k % 2 == 0 for k in range(i - 1)])
             goal = STRATEGIES[_strategy_of(turns[i], BASIC[dialogue["emotion"]])]
             emotion = dialogue["emotion"] if number % 2 else BASIC[dialogue["emotion"]]
-            yield _reply(turns[i - 1], history, scene, emotion, _shorten(turns[i - 1]), goal, turns[i])
+            yield _reply(turns[i - 1], history, emotion, goal, turns[i])
 
 
 def support(folder: Path, split: str) -> Iterator[Sample]:
-    """ESConv: supporters' replies with their annotated strategy, split by id; the thought stands unsupervised."""
+    """ESConv: supporters' replies with their annotated strategy, cut by dialogue; the thought stands unsupervised."""
     for number, dialogue in enumerate(_rows(folder / "dev.jsonl")):
-        if (number % 10 == 9) != (split == "valid"):
+        if is_valid("esconv", number) != (split == "valid"):
             continue
         lines: list[Utterance] = []
         for turn in dialogue["turns"]:
-            text = _tidy(turn["text"])
+            text = tidy(turn["text"])
             strategy = _STRATEGY.get(turn["strategy"] or "")
             if strategy and lines and lines[-1].role == "user" and not _CLAIMS_A_LIFE.search(text):
-                told = max((line.text for line in lines if line.role == "user"), key=len)
-                yield _reply(lines[-1].text, tuple(lines[-7:-1]), _shorten(told), "sad", _shorten(lines[-1].text),
-                             STRATEGIES[strategy], text, supervise_thought=False)  # fmt: skip
+                reply = _reply(lines[-1].text, tuple(lines[-7:-1]), "sad", STRATEGIES[strategy], text)
+                yield replace(reply, answer=tuple((part, part == reply.answer[-1][0]) for part, _ in reply.answer))
             role = "user" if turn["speaker"] == "seeker" else "assistant"
             lines.append(Utterance(role, text))  # type: ignore[arg-type]
 
 
-def _emotion(text: str, emotion: str) -> Sample:
-    return Sample("emotion", text, p.EMOTION_QUESTION, ((p.EMOTION_LEAD, False), (f" {emotion}.", True)))
+def _felt(text: str, emotion: str) -> Iterator[Sample]:
+    yield q.emotion(text, emotion)
+    yield q.sentiment(text, SIGN.get(emotion, -1.0))
 
 
-def _sentiment(text: str, emotion: str) -> Sample:
-    sentiment = {"happy": "positive", "neutral": "neutral", "surprise": "neutral"}.get(emotion, "negative")
-    return Sample("sentiment", text, p.SENTIMENT_QUESTION, ((p.SENTIMENT_LEAD, False), (f" {sentiment}.", True)))
+def _intents(corpus: str, folder: Path, split: str) -> Iterator[Sample]:
+    for position, row in enumerate(_rows(folder / "train.jsonl")):
+        if is_valid(corpus, position, row["clip"]) == (split == "valid"):
+            yield q.intent(row["text"], row["intent"])
 
 
-def _open(text: str, labels: list[str]) -> Sample:
-    return Sample("open", text, p.OPEN_QUESTION, ((p.OPEN_LEAD, False), (f" {', '.join(labels)}.", True)))
+def _cause(text: str, history: tuple[Utterance, ...], emotion: str, clause: str) -> Sample:
+    question = p.CAUSE_QUESTION.format(emotion=emotion)
+    return Sample("cause", text, question, ((p.CAUSE_LEAD, False), (clause, True), ('"', True)), history, label=clause)
 
 
-def _reply(
-    text: str,
-    history: tuple[Utterance, ...],
-    scenario: str,
-    emotion: str,
-    cause: str,
-    goal: str,
-    reply: str,
-    *,
-    supervise_thought: bool = True,
-) -> Sample:
-    thought = p.THOUGHT.format(scenario=scenario, emotion=emotion, cause=cause, goal=goal)
-    before, clause, after = thought.partition(f"speaker is {emotion}")
-    parts = ((before, False), (clause, supervise_thought), (after, False), (_sentence_case(reply), True))
-    return Sample("empathy", text, p.EMPATHY_QUESTION, parts, history)
+def _clause_of(span: str, line: str) -> str:
+    """The clause of a line that shares most words with a span of it."""
+    words = set(re.findall(r"\w+", span.lower()))
+    return max(clauses(line) or [line], key=lambda clause: len(words & set(re.findall(r"\w+", clause.lower()))))
+
+
+def _reply(text: str, history: tuple[Utterance, ...], emotion: str, goal: str, reply: str) -> Sample:
+    """A reply after its thought, whose scenario and cause are what the understanding head would give (quotations)."""
+    told = max([text, *(line.text for line in history if line.role == "user")], key=lambda line: len(line.split()))
+    cause = max(clauses(told) or [told], key=lambda clause: len(clause.split()))
+    return q.empathy(text, history, Thought(_shorten(told), emotion, cause, goal), _sentence_case(reply))
 
 
 def _history(turns: list[str], is_user: list[bool]) -> tuple[Utterance, ...]:
@@ -208,19 +218,12 @@ def _sentence_case(text: str) -> str:
     return re.sub(r"\bi\b", "I", text[:1].upper() + text[1:])
 
 
-def _tidy(text: str) -> str:
-    """Undo tokenised spacing: `Ann , it ' s` -> `Ann, it's`."""
-    text = re.sub(r"\s+([,.!?;:])", r"\1", text.strip())
-    text = re.sub(r"\s*([’'])\s*(s|t|re|ve|ll|d|m)\b", r"'\2", text)
-    return re.sub(r"\s+", " ", re.sub(r",(?=[^\s\d])", ", ", text))
-
-
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: name the folder that holds the corpora with --data")
+        raise CorpusError(f"{path} is missing: name the folder that holds the corpora with --data")
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not JSON: {error.msg}") from None
+                raise CorpusError(f"{path} line {number} is not JSON: {error.msg}") from None
