@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import torch
+
 from model.nano_emox import NanoEmoX
 
 TRAINED: dict[str, tuple[str, ...]] = {
@@ -26,3 +30,14 @@ def freeze(model: NanoEmoX, phase: str) -> int:
         parameter.requires_grad_(learns)
         n_trained += parameter.numel() if learns else 0
     return n_trained
+
+
+def frozen_hash(model: NanoEmoX) -> str:
+    """Hash of every tensor that is not trained now, buffers included: the same before and after a phase."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name not in trained and tensor.device.type != "meta":
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

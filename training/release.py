@@ -1,7 +1,7 @@
-"""Make a checkpoint of trained adapters: calibrate its label tasks, measure it, write it: `python -m training.release`.
+"""Make a checkpoint of a trained run: calibrate its label tasks, measure them, write it: `python -m training.release`.
 
-Calibration is vector scaling (Guo et al. 2017, arXiv:1706.04599), fitted on training splits; the figures of the
-manifest are measured on validation splits that neither training nor calibration has seen.
+Calibration is vector scaling (Guo et al. 2017, arXiv:1706.04599), one for each set of modalities. It is fitted on every
+second unit (speaker, dialogue or sample) of the validation splits; the manifest's figures are those of the others.
 """
 
 from __future__ import annotations
@@ -9,153 +9,186 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model import processor as p
-from model.build import NANO_EMOX_EMBEDDED, Manifest, save
+from model.build import Manifest, save
+from model.device import keep_freed_memory, on_device
 from model.engine import LocalModel, Scaling
-from model.heads import Choice
 from model.nano_emox import NanoEmoX
-from model.processor import Processor
-from model.types import EMOTIONS, INTENTS, SENTIMENTS, ModelCard
-from perception.types import UserTurn
+from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, ModelCard
+from perception.face import FaceTracker
+from perception.types import Modality, UserTurn
 
-from .data.text import Sample
-from .text_phase import MAX_TOKENS, read_corpora
+from .config import RunConfig, load_config
+from .data.mixture import Mixture
+from .data.sample import Sample
+from .metrics import classification
+from .prepare import read_turn
+from .run import build, read_corpora, start_from
 
-TASKS: dict[str, tuple[str, str, Sequence[str], Callable[[str], str]]] = {
-    "emotion": (p.EMOTION_QUESTION, p.EMOTION_LEAD, EMOTIONS, " {}".format),
-    "sentiment": (p.SENTIMENT_QUESTION, p.SENTIMENT_LEAD, SENTIMENTS, " {}".format),
-    "intent": (p.INTENT_QUESTION, p.INTENT_LEAD, INTENTS, str),
-}
-"""Question, how the answer begins, labels, and how a label is written in the answer."""
+DATA = {
+    "ravdess": "RAVDESS", "ravdess_av": "RAVDESS", "fer2013": "FER2013", "goemotions": "GoEmotions", "meld": "MELD",
+    "situations": "EmpatheticDialogues", "dialogues": "EmpatheticDialogues", "support": "ESConv", "isear": "ISEAR",
+    "mintrec_text": "MIntRec", "mintrec2_text": "MIntRec2.0", "reccon": "RECCON", "merr_text": "MERR",
+    "meld_text": "MELD",
+}  # fmt: skip
+"""Corpora as the manifest names them."""
 
-N_BINS = 10
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores (N, n_labels) of N samples and their gold labels (N,) as indices."""
-
-    scores: Tensor
-    gold: Tensor
+LICENCE = "research and personal use: trained on CC BY-NC(-SA) and research-only corpora"
 
 
-def score_samples(model: LocalModel, task: str, samples: Sequence[Sample]) -> Scored:
-    """Score every label of a task for every sample."""
-    question, lead, labels, written = TASKS[task]
-    ids = [model.processor.ids(written(label)) for label in labels]
+def labels_of(task: str, modalities: Sequence[Modality]) -> tuple[str, ...]:
+    """The labels that the model scores for a task when it reads these modalities."""
+    if task == "emotion":
+        return VOICE_EMOTIONS if "voice" in modalities else EMOTIONS
+    return {"sentiment": SENTIMENTS, "intent": INTENTS}[task]
+
+
+@on_device
+def score(model: LocalModel, task: str, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Uncalibrated log-probabilities (N, C) of a task's labels, gold indices (N,), and the labels."""
     rows, gold = [], []
-    for sample in track(samples, description=f"{task}, {len(samples)} samples"):
-        with torch.inference_mode():
-            prefix = model.attend(UserTurn(sample.text))
-            choice = Choice(prefix.whole, model.processor.question_ids(question, lead), ids)
-            rows.append(model.score(prefix.cache, {task: choice})[task])
-        answer = "".join(part for part, _ in sample.answer).removeprefix(lead).strip(" .")
-        gold.append(list(labels).index(answer))
-    return Scored(torch.stack(rows), torch.tensor(gold))
+    labels: tuple[str, ...] = ()
+    for sample in track(samples, f"{task}, {len(samples)} samples"):
+        turn = UserTurn(sample.text)
+        if sample.clip.sound or sample.clip.pictures:
+            turn = replace(read_turn(sample.clip, ("acoustic", "facial"), _no_finder), text=sample.text)
+        prefix = model.attend(turn)
+        labels = labels_of(task, tuple(prefix.single))
+        found = model.classify(prefix, task, labels)
+        rows.append(torch.tensor([found[label] for label in labels]).clamp(min=1e-30).log())
+        gold.append(labels.index(sample.label))
+    return torch.stack(rows), torch.tensor(gold), labels
 
 
-def fit_scaling(scored: Scored, penalty: float = 0.02) -> Scaling:
-    """Weights and biases of least negative log-likelihood; the penalty holds rare labels near a plain softmax."""
-    n_labels = scored.scores.shape[1]
-    weight = torch.ones(n_labels, requires_grad=True)
-    bias = torch.zeros(n_labels, requires_grad=True)
+def fit_scaling(scores: Tensor, gold: Tensor, labels: tuple[str, ...], penalty: float = 0.05) -> Scaling:
+    """Weights and biases of least negative log-likelihood; the penalty holds rare labels near one temperature."""
+    weight = torch.ones(len(labels), requires_grad=True)
+    bias = torch.zeros(len(labels), requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = F.cross_entropy(weight * scored.scores + bias, scored.gold)
-        loss = loss + penalty * ((weight - 1).square().mean() + bias.square().mean() / 10)
+        loss = F.cross_entropy(weight * scores + bias, gold)
+        loss = loss + penalty * ((weight - weight.mean()).square().mean() + bias.square().mean())
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    return Scaling(tuple(weight.tolist()), tuple(bias.tolist()))
+    return Scaling(labels, tuple(weight.tolist()), tuple(bias.tolist()))
 
 
-def measure(scored: Scored, scaling: Scaling) -> dict[str, float]:
-    """Accuracy, macro F1 over the labels that occur, and expected calibration error (10 equal bins)."""
-    probabilities = (torch.tensor(scaling.weight) * scored.scores + torch.tensor(scaling.bias)).softmax(-1)
-    confidence, chosen = probabilities.max(-1)
-    right = (chosen == scored.gold).float()
-    scores = []
-    for label in scored.gold.unique():
-        hits = ((chosen == label) & (scored.gold == label)).sum().item()
-        scores.append(2 * hits / max(1, (chosen == label).sum().item() + (scored.gold == label).sum().item()))
-    bins = (confidence * N_BINS).long().clamp(max=N_BINS - 1)
-    ece = sum(
-        float((bins == b).float().mean() * (right[bins == b].mean() - confidence[bins == b].mean()).abs())
-        for b in bins.unique()
-    )
-    return {"accuracy": right.mean().item(), "macro_f1": sum(scores) / len(scores), "ece": ece}
+def calibration_samples(config: RunConfig, n: int, seed: int = 7) -> dict[str, list[Sample]]:
+    """Validation samples by `task/modalities`, at most `n` each."""
+    corpora = read_corpora(config, "valid")
+    draw = random.Random(seed)
+
+    def some(task: str, shares: Mapping[str, float]) -> list[Sample]:
+        found = []
+        for name, share in shares.items():
+            mine = [sample for sample in corpora.get(name, ()) if sample.task == task]
+            found += draw.sample(mine, min(len(mine), int(share * n)))
+        return found
+
+    chosen = {
+        "emotion/text": some("emotion", {"goemotions": 0.5, "isear": 0.25, "meld_text": 0.25}),
+        "sentiment/text": some("sentiment", {"goemotions": 0.6, "meld_text": 0.4}),
+        "intent/text": some("intent", {"mintrec_text": 0.5, "mintrec2_text": 0.5}),
+        "emotion/voice": some("emotion", {"ravdess": 1.0}),
+        "emotion/face": some("emotion", {"fer2013": 1.0}),
+    }
+    for pair in ("voice+face", "text+voice", "text+face", "text+voice+face"):
+        drawn = [each.sample for each in Mixture(corpora, {pair: 1.0}, seed).batch(1, 2 * n)]
+        chosen[f"emotion/{pair}"] = [sample for sample in drawn if sample.task == "emotion"][: n // 2]
+    return chosen
 
 
-def release(lm_folder: Path, lora: Path, data: Path, out: Path, n_samples: int, seed: int = 7) -> Manifest:
-    """Calibrate, measure and write the checkpoint."""
-    processor = Processor(AutoTokenizer.from_pretrained(lm_folder), NANO_EMOX_EMBEDDED.prompt, max_tokens=MAX_TOKENS)
+def halves(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
+    """Indices of every second unit, and of the others; a unit is a speaker where speakers are known."""
+    units = sorted({sample.speaker or str(i) for i, sample in enumerate(samples)})
+    first = set(units[::2])
+    mine = [i for i, sample in enumerate(samples) if (sample.speaker or str(i)) in first]
+    return mine, sorted(set(range(len(samples))) - set(mine))
 
-    def fresh() -> PeftModel:
-        lm: nn.Module = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16)
-        return PeftModel.from_pretrained(lm, str(lora))  # type: ignore[arg-type]
 
-    merged = NanoEmoX(fresh().merge_and_unload())  # type: ignore[arg-type]
-    model = LocalModel(merged, processor, ModelCard("nano_emox_embedded", "", frozenset({"text"})))
-    known, unseen = read_corpora(data), read_corpora(data, validation=True)
+def calibrate(model: LocalModel, chosen: Mapping[str, Sequence[Sample]]) -> tuple[dict[str, Scaling], dict[str, float]]:
+    """Fit each scaling on one half of its samples and measure it on the other."""
     scaling: dict[str, Scaling] = {}
     metrics: dict[str, float] = {}
-    for task in TASKS:
-        draw = random.Random(f"{seed}/{task}")
-        seen = [sample for sample in known if sample.task == task]
-        draw.shuffle(seen)
-        fitting = score_samples(model, task, seen[:n_samples])
-        scaling[task] = fit_scaling(fitting)
-        held_out = [sample for sample in unseen if sample.task == task]
-        draw.shuffle(held_out)
-        if held_out:
-            found = measure(score_samples(model, task, held_out[:n_samples]), scaling[task])
-            metrics |= {f"{task}_{name}": round(value, 4) for name, value in found.items()}
-            metrics[f"{task}_n"] = min(n_samples, len(held_out))
-    progress = json.loads((lora / "progress.json").read_text())
+    for key, samples in chosen.items():
+        if not samples:
+            continue
+        scores, gold, labels = score(model, key.partition("/")[0], samples)
+        fitting, unseen = halves(samples)
+        scaling[key] = fit_scaling(scores[fitting], gold[fitting], labels)
+        probabilities = torch.tensor(scaling[key].weight) * scores[unseen] + torch.tensor(scaling[key].bias)
+        found = classification.scores(probabilities.softmax(-1).numpy(), gold[unseen].numpy())
+        metrics |= {f"{key} {name}": round(float(value), 4) for name, value in found.items()}
+        metrics[f"{key} n"] = len(unseen)
+    return scaling, metrics
+
+
+def release(config: RunConfig, phase: str, out: Path, n_samples: int, *, lm: Path | None = None) -> Manifest:
+    """Calibrate, measure and write the checkpoint of a finished phase."""
+    keep_freed_memory()
+    after = replace(config, phases={**config.phases, "release": replace(config.phases[phase], start=(phase,))})
+
+    def trained() -> NanoEmoX:
+        model, _ = build(config, lm)
+        start_from(model, "release", after)
+        return model
+
+    model, processor = build(config, lm)
+    start_from(model, "release", after)
+    model.lm = model.lm.merge_and_unload()
+    modalities: tuple[Modality, ...] = ("text", "voice", "face")
+    asked = LocalModel(model, processor, ModelCard(config.variant, "", frozenset(modalities)))
+    scaling, metrics = calibrate(asked, calibration_samples(config, n_samples))
+    corpora = {name.partition("/")[0] for each in config.phases.values() for name in each.mixture}
     today = datetime.now(UTC).date().isoformat()
     manifest = Manifest(
-        variant="nano_emox_embedded",
-        version=f"text-{today}",
-        phase=f"3, text alone, {progress['step']} steps",
-        modalities=("text",),
-        data=("GoEmotions", "EmpatheticDialogues", "ESConv", "MELD", "ISEAR", "MIntRec", "MIntRec2.0", "RECCON"),
+        variant=config.variant,
+        version=f"p2e-{today}",
+        phase=phase,
+        modalities=modalities,
+        data=tuple(sorted({DATA[name] for name in corpora if name in DATA})),
         date=today,
-        licence="research and personal use: trained on CC BY-NC and research-only corpora",
+        licence=LICENCE,
         metrics=metrics,
-        scaling={task: {"weight": list(s.weight), "bias": list(s.bias)} for task, s in scaling.items()},
-    )
-    lm = fresh()
-    for name, parameter in lm.named_parameters():
+        scaling={key: {"labels": list(s.labels), "weight": list(s.weight), "bias": list(s.bias)}
+                 for key, s in scaling.items()},
+    )  # fmt: skip
+    whole = trained()
+    assert isinstance(whole.lm, PeftModel)
+    for name, parameter in whole.lm.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)
-    return save(NanoEmoX(lm), out, manifest)
+    return save(whole, out, manifest)
+
+
+def _no_finder() -> FaceTracker:
+    raise AssertionError("the pictures of calibration samples are faces already")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lm", type=Path, required=True, help="folder of the language model")
-    parser.add_argument("--lora", type=Path, required=True, help="folder that training.text_phase wrote")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds text/ and text_restricted/")
+    parser.add_argument("--config", type=Path, required=True, help="the run's YAML")
+    parser.add_argument("--data", type=Path, help="folder of the corpora, instead of the configuration's")
+    parser.add_argument("--phase", default="3", help="the phase whose result is released")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
-    parser.add_argument("--samples", type=int, default=600, help="samples per task to fit and to measure on")
+    parser.add_argument("--samples", type=int, default=400, help="validation samples of each kind")
     options = parser.parse_args()
-    manifest = release(options.lm, options.lora, options.data, options.out, options.samples)
+    manifest = release(load_config(options.config, data=options.data), options.phase, options.out, options.samples)
     print(json.dumps(manifest.metrics, indent=1))
 
 
