@@ -1,4 +1,4 @@
-"""The command line: `emox turn | chat | perceive | memory | consent | doctor`; also `python -m agent`.
+"""The command line: `emox turn | chat | perceive | memory | train | evaluate | consent | doctor`; or `python -m agent`.
 
 Every command takes `--json`: one JSON document on standard output, everything else on standard error. It exits 0 on
 success, 2 with one clear line on wrong use or bad input, 1 on a fault.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
@@ -179,6 +180,78 @@ def memory_search(
 
 
 @app.command()
+def evaluate(
+    bench: Annotated[
+        str, typer.Argument(help="A benchmark, such as ravdess, or a metric of a file; a wrong name lists them all.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder that holds the corpora, or the corpus' own; a metric's file.")],
+    split: Annotated[str, typer.Option(help="A split found there.")] = "valid",
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a checkpoint; by default the settings'.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many cases at most, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the intervals.")] = 7,
+    report: Annotated[Path | None, typer.Option(help="Write report.json, report.md, figures to this folder.")] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Folder of the emotion wheels; by default near the data.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a checkpoint on a benchmark, or a file of predictions (name, prediction, gold) by a metric."""
+    from training.predictions import METRICS, score_predictions
+    from training.report import show, write_report
+
+    with _clean_stdout() as out:
+        if bench in METRICS:
+            try:
+                result = score_predictions(bench, data, wheels)
+            except FileNotFoundError as error:
+                _fail(2, str(error))
+        else:
+            result = _ask_checkpoint(bench, data, split, checkpoint, limit, seed, wheels)
+        if report is not None:
+            for path in write_report(result, report):
+                err.print(f"[dim]{escape(str(path))}[/dim]")
+        if as_json:
+            print(json.dumps(result, ensure_ascii=False), file=out)
+        else:
+            show(result, Console(file=out))
+
+
+@app.command()
+def train(
+    phase: Annotated[str, typer.Argument(help="A phase (1.1, 1.2, 2 or 3), `all`, or `prepare` to encode clips once.")],
+    config: Annotated[Path, typer.Option(help="The run's YAML; see training/configs.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpora, instead of the configuration's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the configuration's.")] = None,
+    lm: Annotated[Path | None, typer.Option(help="Folder of the language model, by default the packaged one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a phase of the curriculum; what was stopped goes on where it was."""
+    from training.config import ConfigError, load_config
+    from training.data.features import MissingFeatures
+    from training.data.sample import CorpusError
+    from training.loop import TrainingError
+    from training.run import prepare_features
+    from training.run import train as train_phases
+
+    with _clean_stdout() as out_stream:
+        try:
+            run = load_config(config, data=data, out=out)
+            if phase not in {*run.phases, "all", "prepare"}:
+                _fail(2, f"there is no phase {phase!r} in {config}: choose from {', '.join(run.phases)}, all, prepare")
+            result: dict[str, Any] = {}
+            if phase in {"prepare", "all"}:
+                report = prepare_features(run, lm=lm)
+                result |= {"encoded": report.encoded, "found": report.found, "skipped": report.skipped}
+            if phase != "prepare":
+                done = train_phases(run.phases if phase == "all" else [phase], run, lm=lm)
+                result["phases"] = {each.folder.name: {"step": each.step, **each.figures} for each in done}
+        except (ConfigError, CorpusError, MissingFeatures, TrainingError, FloatingPointError) as error:
+            _fail(2, str(error))
+        if as_json:
+            print(json.dumps(result, ensure_ascii=False), file=out_stream)
+        else:
+            Console(file=out_stream).print(result)
+
+
+@app.command()
 def consent(
     text: Annotated[bool | None, typer.Option(help="Words may be read.")] = None,
     voice: Annotated[bool | None, typer.Option(help="The voice may be read.")] = None,
@@ -210,6 +283,22 @@ def doctor(as_json: AsJson = False) -> None:
             show(report, Console(file=out))
         if report["missing"]:
             _fail(1, f"{len(report['missing'])} things are missing; the report says how to get them")
+
+
+def _ask_checkpoint(
+    bench: str, data: Path, split: str, checkpoint: Path | None, limit: int | None, seed: int, wheels: Path | None
+) -> dict[str, Any]:
+    from training.benches import find
+
+    found = find(bench, data, split, wheels)  # before the model is loaded: it is quick to say what is wrong
+    from model.build import CheckpointError
+    from training.evaluate import evaluate, load_models
+
+    try:
+        model, untuned = load_models(checkpoint or load_settings().checkpoint)
+    except CheckpointError as error:
+        _fail(2, str(error))
+    return evaluate(found, model, limit=limit, seed=seed, untuned=untuned)
 
 
 def episode_table(episodes: list[Episode], title: str) -> Table:
@@ -269,6 +358,8 @@ def _judge(error: BaseException) -> tuple[int, str]:
         return 1, str(error)
     if isinstance(error, OSError):
         return 1, f"{error.strerror or error}: {error.filename or 'a file of the agent'}; free some space and try again"
+    if isinstance(error, sqlite3.Error):
+        return 1, f"the conversation could not be kept ({error}): free some space, or use another EMOX_HOME"
     if isinstance(error, ValueError):
         return 2, str(error)
     fault = uuid.uuid4().hex[:8]
@@ -308,7 +399,7 @@ def _clean_stdout() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _agent() -> Iterator[Agent]:
-    from .session import open_agent
+    from .opening import open_agent
 
     with err.status("waking up ..."):
         agent = open_agent()
@@ -318,7 +409,7 @@ def _agent() -> Iterator[Agent]:
 
 @contextlib.contextmanager
 def _store() -> Iterator[tuple[Any, Any]]:
-    from .session import open_store
+    from .opening import open_store
 
     with _clean_stdout() as out:
         store = open_store(load_settings())

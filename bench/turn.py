@@ -28,8 +28,9 @@ from rich.table import Table
 
 from agent.cli import main_guard
 from agent.nodes import Ears
+from agent.opening import open_agent, serializer
 from agent.plan import plan_reply, think
-from agent.session import Agent, open_agent, serializer
+from agent.session import Agent
 from agent.settings import Settings, load_settings
 from agent.speech import STYLES, write_wav
 from memory.store import InMemoryStore
@@ -37,6 +38,7 @@ from model import processor as p
 from model.device import on_device
 from model.engine import LocalModel
 from model.types import STRATEGIES, ReplyBrief
+from perception.media import read_clip
 from perception.types import UserTurn
 from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel
 
@@ -74,19 +76,19 @@ def stages(agent: Agent, turns: Sequence[dict[str, Any]], folder: Path) -> dict[
     return {name: round(statistics.median(row[name] for row in rows), 1) for name in rows[0]}
 
 
-def six_tasks_shared(model: LocalModel, text: str) -> str:
+def six_tasks_shared(model: LocalModel, turn: UserTurn) -> str:
     """All six tasks from one prefix, as a turn runs them."""
-    prefix = model.attend(UserTurn(text))
+    prefix = model.attend(turn)
     affect = model.perceive(prefix)
     understanding, words = model.understand(prefix, affect)
-    plan = plan_reply(text, affect, understanding)
+    plan = plan_reply(turn.text, affect, understanding)
     thought = think(affect, understanding, words, STRATEGIES[plan.strategy])
     return "".join(model.empathize(prefix, ReplyBrief(thought)))
 
 
 @on_device
 @torch.inference_mode()
-def six_tasks_separate(model: LocalModel, text: str) -> dict[str, str]:
+def six_tasks_separate(model: LocalModel, turn: UserTurn) -> dict[str, str]:
     """Each task on its own: encode, prefill, generate until the stop token; as the released evaluation does."""
     questions = {
         "sentiment": p.SENTIMENT_QUESTION,
@@ -98,10 +100,10 @@ def six_tasks_separate(model: LocalModel, text: str) -> dict[str, str]:
     }
     answers = {}
     for task, question in questions.items():
-        soft = model.model.soft_tokens(model.model.encode(model.processor.inputs(UserTurn(text), model.model.slots)))
+        soft = model.model.soft_tokens(model.model.encode(model.processor.inputs(turn, model.model.slots)))
         ids = [
             *model.processor.header_ids(),
-            *model.processor.prefix_ids(soft.counts(), text),
+            *model.processor.prefix_ids(soft.counts(), turn.text),
             *model.processor.question_ids(question),
         ]
         embeddings = model.model.embed(torch.tensor([ids]), soft, model.processor.placeholders)
@@ -117,12 +119,12 @@ def six_tasks_separate(model: LocalModel, text: str) -> dict[str, str]:
     return answers
 
 
-def six_tasks(model: LocalModel, lines: Sequence[str]) -> dict[str, float]:
-    """Median seconds of both ways and the median of their paired ratios; the first line is warm-up."""
+def six_tasks(model: LocalModel, turns: Sequence[UserTurn]) -> dict[str, float]:
+    """Median seconds of both ways and the median of their paired ratios; the first turn is warm-up."""
     pairs = []
-    for line in lines:
-        shared, _ = timed(lambda line=line: six_tasks_shared(model, line))
-        separate, _ = timed(lambda line=line: six_tasks_separate(model, line))
+    for turn in turns:
+        shared, _ = timed(lambda turn=turn: six_tasks_shared(model, turn))
+        separate, _ = timed(lambda turn=turn: six_tasks_separate(model, turn))
         pairs.append((shared, separate))
     pairs = pairs[1:]
     return {
@@ -219,7 +221,9 @@ def bench(settings: Settings, console: Console) -> dict[str, Any]:
                 write_wav(clips[-1]["clip"], agent.speaker.speak(line, STYLES["plain"]))
             facts["clip_turn_ms"] = stages(agent, clips, folder)
             console.print("six tasks, shared and separate ...")
-            facts["six_tasks"] = six_tasks(model, LINES)
+            facts["six_tasks_text"] = six_tasks(model, [UserTurn(line) for line in LINES])
+            spoken = [UserTurn(line, read_clip(c["clip"]).speech) for line, c in zip(LINES, clips, strict=True)]
+            facts["six_tasks_clip"] = six_tasks(model, spoken)
             facts["language_model"] = language_model(model)
         facts["graph"] = graph_overhead()
         facts["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -235,9 +239,14 @@ def show(facts: dict[str, Any], console: Console) -> None:
     for stage in dict.fromkeys([*clip, *text]):
         table.add_row(stage, f"{text.get(stage, float('nan')):.0f}", f"{clip.get(stage, float('nan')):.0f}")
     console.print(table)
-    six, lm, graph = facts["six_tasks"], facts["language_model"], facts["graph"]
+    lm, graph = facts["language_model"], facts["graph"]
+    for kind in ("text", "clip"):
+        six = facts[f"six_tasks_{kind}"]
+        console.print(
+            f"six tasks, {kind}: shared {six['shared_s']:.2f} s, separate {six['separate_s']:.2f} s, "
+            f"ratio {six['ratio']:.2f}"
+        )
     console.print(
-        f"six tasks: shared {six['shared_s']:.2f} s, separate {six['separate_s']:.2f} s, ratio {six['ratio']:.2f}\n"
         f"prefill of 200 tokens {lm['prefill_200_ms']:.0f} ms; {lm['tokens_per_s']:.0f} tokens/s, three branches "
         f"{lm['tokens_per_s_3_branches']:.0f}\n"
         f"graph alone: p50 {graph['p50_ms']:.1f} ms, p95 {graph['p95_ms']:.1f} ms\n"

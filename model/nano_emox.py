@@ -125,7 +125,7 @@ class NanoEmoX(nn.Module):
 
         Args:
             ids: (B, L) token ids, in which `placeholders[slot]` stands once for each soft token of that slot.
-            soft: the soft tokens of the same B rows.
+            soft: the soft tokens, of each slot for those of the B rows that have its placeholders, in their order.
 
         Returns:
             (B, L, D_lm).
@@ -137,12 +137,15 @@ class NanoEmoX(nn.Module):
         embeddings = table(ids.clamp(max=table.num_embeddings - 1))
         for slot, placeholder in placeholders.items():
             at = ids == placeholder
-            expected = soft.tokens[slot].shape[1] if slot in soft.tokens else 0
-            if not (at.sum(1) == expected).all():
-                raise ValueError(f"slot {slot} has {at.sum(1).tolist()} placeholders for {expected} soft tokens a row")
-            if expected:
-                values = soft.tokens[slot].to(embeddings.dtype).flatten(0, 1)
-                embeddings = embeddings.masked_scatter(at[..., None], values)
+            filled = at.any(1)
+            tokens = soft.tokens.get(slot)
+            n_rows, n = (0, 0) if tokens is None else tokens.shape[:2]
+            if int(filled.sum()) != n_rows or not (at.sum(1)[filled] == n).all():
+                raise ValueError(
+                    f"slot {slot} has {at.sum(1).tolist()} placeholders for {n} soft tokens in each of {n_rows} rows"
+                )
+            if tokens is not None:
+                embeddings = embeddings.masked_scatter(at[..., None], tokens.to(embeddings.dtype).flatten(0, 1))
         return embeddings
 
     def token_losses(self, embeddings: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

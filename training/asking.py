@@ -242,7 +242,7 @@ def replies(asking: Asking) -> Scores:
         told = (model.processor, case.text, case.history, thought, case.reference)
         losses["tuned"].append(reply_loss(model.model, *told))
         if plain is not None:
-            losses["untuned"].append((1.0, 1))
+            losses["untuned"].append(reply_loss(plain, *told))
         right.append(TO_OURS.get(felt) == case.gold.get("emotion", ""))
         perceived.append([affect.emotions[label] for label in EMOTIONS])
     with_gold = "emotion" in asking.bench.labels

@@ -1,4 +1,4 @@
-"""Drawn samples become tensors: rows that read the same slots and are of like length go through the model together."""
+"""Drawn samples become tensors: rows of like length go through the model together, whatever modalities they have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.nano_emox import IGNORED, EncoderOutputs, NanoEmoX
+from model.encoders.features import Features
+from model.nano_emox import IGNORED, EncoderOutputs, NanoEmoX, SoftTokens
 from model.processor import Processor
 
 from .data.features import stack
@@ -35,6 +36,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Clips:
+    """Rows of a portion (indices) that fill the same slots, and what their encoders gave."""
+
+    rows: tuple[int, ...]
+    slots: tuple[str, ...]
+    features: EncoderOutputs
+
+
+@dataclass(frozen=True)
 class Portion:
     """Rows that go through the model together; tensors (B, L), right-padded. `weights` (B,) weigh a row's tokens."""
 
@@ -42,8 +52,16 @@ class Portion:
     labels: Tensor
     mask: Tensor
     weights: Tensor
-    features: EncoderOutputs
-    slots: tuple[str, ...]
+    clips: tuple[Clips, ...]
+
+    def soft_tokens(self, model: NanoEmoX, device: torch.device) -> SoftTokens:
+        """Each slot's soft tokens for the rows that fill it, in their order."""
+        found: dict[str, dict[int, Tensor]] = {}
+        for clips in self.clips:
+            soft = model.soft_tokens(_moved(clips.features, device))
+            for slot in clips.slots:
+                found.setdefault(slot, {}).update(zip(clips.rows, soft.tokens[slot], strict=True))
+        return SoftTokens({slot: torch.stack([rows[i] for i in sorted(rows)]) for slot, rows in found.items()})
 
 
 def row(drawn: Drawn, model: NanoEmoX, processor: Processor, fetch: Fetch, reads: Collection[str]) -> Row:
@@ -69,18 +87,14 @@ def row(drawn: Drawn, model: NanoEmoX, processor: Processor, fetch: Fetch, reads
 
 
 def portions(rows: Sequence[Row], size: int) -> Iterator[Portion]:
-    """Split a batch so that each portion's rows fill the same slots and little is padded.
+    """Split a batch by length, so that little is padded.
 
     A row's tokens weigh one over the square root of their number: a label of one token would drown beside replies of
     thirty if tokens weighed the same, and replies beside labels if rows did.
     """
-    by_slots: dict[tuple[str, ...], list[Row]] = {}
-    for each in rows:
-        by_slots.setdefault(each.slots, []).append(each)
-    for _, group in sorted(by_slots.items()):
-        group.sort(key=lambda each: len(each.ids))
-        for start in range(0, len(group), size):
-            yield _collate(group[start : start + size])
+    ordered = sorted(rows, key=lambda each: len(each.ids))
+    for start in range(0, len(ordered), size):
+        yield _collate(ordered[start : start + size])
 
 
 def weight(row: Row) -> float:
@@ -92,16 +106,29 @@ def _collate(rows: Sequence[Row]) -> Portion:
     lengths = torch.tensor([len(row.ids) for row in rows])
     ids = pad_sequence([torch.tensor(row.ids) for row in rows], batch_first=True)
     labels = pad_sequence([torch.tensor(row.labels) for row in rows], batch_first=True, padding_value=IGNORED)
-    features = {}
-    for part in ("visual", "acoustic", "facial"):
-        given = [getattr(row.features, part) for row in rows]
-        if all(each is not None for each in given):
-            features[part] = stack(given)
+    by_slots: dict[tuple[str, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.slots:
+            by_slots.setdefault(row.slots, []).append(i)
     return Portion(
         ids,
         labels,
         torch.arange(ids.shape[1]) < lengths[:, None],
         torch.tensor([weight(row) for row in rows]),
-        EncoderOutputs(**features),
-        rows[0].slots,
+        tuple(Clips(tuple(at), slots, stacked([rows[i].features for i in at])) for slots, at in by_slots.items()),
     )
+
+
+def stacked(rows: Sequence[EncoderOutputs]) -> EncoderOutputs:
+    """Encoder outputs of several clips as one batch, of the modalities that all of them have."""
+    given = {part: [getattr(row, part) for row in rows] for part in ("visual", "acoustic", "facial")}
+    return EncoderOutputs(**{part: stack(each) for part, each in given.items() if all(e is not None for e in each)})
+
+
+def _moved(outputs: EncoderOutputs, device: torch.device) -> EncoderOutputs:
+    def moved(one: Features | None) -> Features | None:
+        if one is None:
+            return None
+        return Features(one.hidden.to(device), tuple(scale.to(device) for scale in one.scales), one.mask.to(device))
+
+    return EncoderOutputs(moved(outputs.visual), moved(outputs.acoustic), moved(outputs.facial))

@@ -24,8 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.encoders.features import Features
-from model.nano_emox import EncoderOutputs, NanoEmoX, SoftTokens
+from model.nano_emox import NanoEmoX
 from model.processor import Processor
 
 from .batch import Fetch, Portion, Row, portions, row, weight
@@ -83,6 +82,8 @@ def train_phase(
     ]
     optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=phase.lr, betas=(0.9, 0.999))
     done, best = resume(folder, trained, optimiser)
+    if accelerator.is_main_process:
+        _trim(folder / "log.jsonl", done)
     reads = READS[name]
     if phase.warm_up and not done:
         warm_up(model, sorted(reads & model.slots), mixture, fetch, phase.warm_up, config.weight_decay)
@@ -172,19 +173,9 @@ def forward(portion: Portion, model: NanoEmoX, processor: Processor, accelerator
     # Without this peft casts every input of an adapter to float32 and back, which takes half of a step on a CPU.
     uncast = disable_input_dtype_casting(model.lm) if isinstance(model.lm, PeftModel) else nullcontext()
     with uncast, accelerator.autocast():
-        soft = model.soft_tokens(_moved(portion.features, device))
-        soft = SoftTokens({slot: tokens for slot, tokens in soft.tokens.items() if slot in portion.slots})
+        soft = portion.soft_tokens(model, device)
         embeddings = model.embed(portion.ids.to(device), soft, processor.placeholders)
         return model.token_losses(embeddings, portion.labels.to(device), portion.mask.to(device))
-
-
-def _moved(outputs: EncoderOutputs, device: torch.device) -> EncoderOutputs:
-    def moved(one: Features | None) -> Features | None:
-        if one is None:
-            return None
-        return Features(one.hidden.to(device), tuple(scale.to(device) for scale in one.scales), one.mask.to(device))
-
-    return EncoderOutputs(moved(outputs.visual), moved(outputs.acoustic), moved(outputs.facial))
 
 
 @torch.no_grad()
@@ -274,6 +265,14 @@ def _saving(step: int, folder: Path) -> Iterator[None]:
             f"step {step} could not be saved in {folder} ({error.strerror}); free some space and run again, it goes on "
             f"from the save before"
         ) from None
+
+
+def _trim(path: Path, done: int) -> None:
+    """Forget what was logged after the last save; it will be logged again."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
+        write_bytes("".join(f"{line}\n" for line in kept).encode(), path)
 
 
 def _append(path: Path, entry: dict[str, Any]) -> None:

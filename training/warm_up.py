@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from model.encoders.features import Features
 from model.nano_emox import EncoderOutputs, NanoEmoX
 
-from .batch import Fetch
-from .data.features import stack
+from .batch import Fetch, stacked
 from .data.mixture import Mixture
 
 BATCH = 64
@@ -55,7 +54,7 @@ def warm_up(
         chosen = [each for each in mixture.batch(-step, BATCH) if each.sample.task == "emotion"]
         share = float(torch.distributions.Beta(MIXUP, MIXUP).sample())
         order = torch.randperm(len(chosen))
-        features = _mixed(_stacked([fetch(each) for each in chosen]), share, order)
+        features = _mixed(stacked([fetch(each) for each in chosen]), share, order)
         soft = model.soft_tokens(features)
         logits = torch.stack([heads[slot](soft.tokens[slot].float().mean(1)) for slot in reads if slot in soft.tokens])
         gold = torch.tensor([labels.index(each.sample.label) for each in chosen])
@@ -72,11 +71,6 @@ def warm_up(
 def _loss(logits: Tensor, gold: Tensor) -> Tensor:
     """Mean over the slots' classifiers of their cross-entropy; logits (n_slots, B, n_labels)."""
     return F.cross_entropy(logits.flatten(0, 1), gold.repeat(len(logits)), label_smoothing=SMOOTHING)
-
-
-def _stacked(rows: list[EncoderOutputs]) -> EncoderOutputs:
-    given = {part: [getattr(row, part) for row in rows] for part in ("visual", "acoustic", "facial")}
-    return EncoderOutputs(**{part: stack(each) for part, each in given.items() if all(e is not None for e in each)})
 
 
 def _mixed(features: EncoderOutputs, share: float, order: Tensor) -> EncoderOutputs:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 
 from training.metrics import classification
 from training.metrics.bootstrap import intervals
@@ -23,6 +24,17 @@ def test_scores_are_those_worked_out_by_hand():
     assert scores["weighted_f1"] == pytest.approx((3 * 2 / 3 + 2 * 1 / 2 + 1) / 6)
 
 
+def test_scores_are_those_of_scikit_learn():
+    draw = np.random.default_rng(0)
+    probabilities, gold = draw.dirichlet(np.ones(4), 200), draw.integers(0, 4, 200)
+    predicted = probabilities.argmax(1)
+    scores = classification.scores(probabilities, gold)
+    assert scores["uar"] == pytest.approx(balanced_accuracy_score(gold, predicted))
+    assert scores["macro_f1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
+    assert scores["weighted_f1"] == pytest.approx(f1_score(gold, predicted, average="weighted"))
+    assert (classification.confusion(probabilities, gold) == confusion_matrix(gold, predicted)).all()
+
+
 def test_a_class_that_only_was_predicted_does_not_enter_the_averages():
     scores = classification.scores(one_hot([2, 0], 3), np.array([0, 0]))
     assert scores["uar"] == 0.5
@@ -42,6 +54,8 @@ def test_calibration_error_is_the_distance_of_confidence_and_accuracy_by_bin():
 
 
 def test_full_confidence_falls_into_the_last_bin():
+    beside = np.concatenate([one_hot([1], 2), one_hot([0], 2, 0.92)])  # both in [0.9, 1]: one of two right at 0.96
+    assert classification.ece(beside, np.array([0, 0])) == pytest.approx(0.46)
     assert classification.ece(one_hot([0, 0], 2), np.array([0, 0])) == 0
     assert classification.ece(one_hot([1, 1], 2), np.array([0, 0])) == 1
 
@@ -85,8 +99,8 @@ def test_samples_of_one_person_are_drawn_singly():
 def test_the_same_seed_draws_the_same():
     probabilities, gold = one_hot([0, 1, 1, 0, 1], 2, 0.8), np.array([0, 1, 0, 0, 1])
     units = list("abcde")
-    first = classification.intervals(probabilities, gold, units, seed=1, n_resamples=50)
-    assert first == classification.intervals(probabilities, gold, units, seed=1, n_resamples=50)
-    assert first != classification.intervals(probabilities, gold, units, seed=2, n_resamples=50)
+    first = classification.intervals(probabilities, gold, units, seed=1)
+    assert first == classification.intervals(probabilities, gold, units, seed=1)
+    assert first != classification.intervals(probabilities, gold, units, seed=2)
     scores = classification.scores(probabilities, gold)
     assert all(low <= scores[name] <= high for name, (low, high) in first.items())

@@ -12,6 +12,7 @@ from tests.training.corpora import ScriptedModel, dialogue, make_faces, make_voi
 from tests.training.data import published_folders
 from training.benches import find
 from training.evaluate import EvaluationError, chosen, evaluate
+from training.metrics import bootstrap
 from training.report import page, write_report
 
 LOUD, SOFT = 0.9, 0.1
@@ -20,6 +21,11 @@ LOUD, SOFT = 0.9, 0.1
 def hears(turn, task):
     """Loud is angry, soft is sad."""
     return "angry" if abs(turn.speech.samples).max() > 0.3 else "sad"
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(bootstrap, "N_RESAMPLES", 100)
 
 
 @pytest.fixture

@@ -9,8 +9,14 @@ from model.build import CheckpointError, Manifest
 from model.weights import MissingWeights, locate
 from tests.training.corpora import ScriptedModel, write_lines
 from training import evaluate as evaluation
+from training.metrics import bootstrap
 
 ROWS = [{"text": f"report {i}", "emotion": "joy" if i < 60 else "fear"} for i in range(100)]
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(bootstrap, "N_RESAMPLES", 100)
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 
 from model.encoders.features import Features
 from tests.perception.clips import REPOSITORY
-from tests.training.tiny_run import CORPORA, MIXTURES, fetch, make_config, make_model, placed, train
+from tests.training.tiny_run import CORPORA, MIXTURES, fetch, make_config, make_model, train
 from training.config import Phase
-from training.data import questions as q
 from training.freeze import TRAINED, freeze, frozen_hash
 from training.loop import TrainingError
 
@@ -180,7 +179,9 @@ def test_two_processes_share_a_batch_as_one_has_it(tmp_path):
     finally:
         for process in processes:
             process.kill()
-    broken = next((text for text in told if re.search(r"gloo|connect|address", text, re.I)), "")
+    broken = next(
+        (text for text in told if re.search(r"gloo|Connection refused|Address already in use", text, re.I)), ""
+    )
     if broken and any(process.returncode for process in processes):
         pytest.skip(f"gloo does not start here: {broken.splitlines()[-1]}")
     assert [process.returncode for process in processes] == [0, 0], told
@@ -188,12 +189,16 @@ def test_two_processes_share_a_batch_as_one_has_it(tmp_path):
     config = make_config(tmp_path / "one", steps)
     _, done = train("3", config, model=make_model(dropout=False))
     alone, together = losses(done.folder), losses(tmp_path / "two" / "phase-3")
-    assert together == {at: pytest.approx(figures, abs=1e-5) for at, figures in alone.items()}
-    weights = [load_file(folder / "last.safetensors") for folder in (tmp_path / "two" / "phase-3", done.folder)]
-    for found in weights:  # AdamW's first steps are signs of gradients: where these are nothing but rounding, so is it
-        found = {key: value for key, value in found.items() if not key.startswith("optimiser.")}
-    assert_same({k: v for k, v in weights[0].items() if k.endswith(".step")},
-                {k: v for k, v in weights[1].items() if k.endswith(".step")})  # fmt: skip
+    assert alone.keys() == together.keys()
+    for at, figures in alone.items():  # the gradients' norm tells rounding most
+        assert together[at].pop("norm", 0) == pytest.approx(figures.pop("norm", 0), rel=1e-3)
+        assert together[at] == pytest.approx(figures, abs=1e-5)
+    counted = [
+        {key: value for key, value in load_file(folder / "last.safetensors").items() if key.endswith(".step")}
+        for folder in (done.folder, tmp_path / "two" / "phase-3")
+    ]  # so often each tensor was stepped: where no process touches a tensor, none steps it
+    assert len(set(map(float, counted[0].values()))) > 1
+    assert counted[0] == counted[1]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_save_before(tmp_path):
@@ -284,15 +289,12 @@ def test_matrices_decay_and_vectors_do_not(tmp_path):
 
 
 def test_validation_counts_labels_that_are_certain(tmp_path):
-    """A model that is trained on one sample alone is certain of its label."""
-    one = [placed(q.intent("Joke!", "Joke"), "Joke", "lines")]
     config = make_config(tmp_path, 40, {"3": {"lines": 1.0}})
     phase = Phase({"lines": 1.0}, 40, lr=3e-2, min_lr=1e-2, batch=4, warmup=2)
     _, done = train("3", replace(config, phases={"3": phase}, evaluate_every=100), validation=CORPORA["lines"])
     assert done.figures["lines/intent/sure"] == 1
     assert done.figures["lines/intent/loss"] < 0.5
     assert done.figures["loss"] == pytest.approx(done.figures["lines/intent/loss"])
-    assert len(one) == 1
 
 
 def test_a_branch_warms_up_once_and_the_same_way_each_time(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from . import clips, text
@@ -38,7 +39,7 @@ def read_corpus(name: str, data: Path, split: str) -> Reading:
     """
     if name in LOCAL:
         reader, folder = LOCAL[name]
-        return Reading(list(reader(data / folder, split)), [])
+        return Reading([replace(sample, corpus=name) for sample in reader(data / folder, split)], [])
     if name in PUBLISHED:
         return PUBLISHED[name](data / name, split)
     raise CorpusError(f"there is no corpus {name!r}: choose from {', '.join(sorted({*LOCAL, *PUBLISHED}))}")

@@ -12,10 +12,8 @@ Measure = Callable[[np.ndarray], Mapping[str, float]]
 """Indices of samples, some of them repeated, -> scores by name."""
 
 
-def intervals(
-    measure: Measure, units: Sequence[str], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % interval of each score: whole units are drawn with replacement and measured again.
+def intervals(measure: Measure, units: Sequence[str], *, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % interval of each score: whole units are drawn with replacement and measured again, `N_RESAMPLES` times.
 
     What one person says is alike, so drawing single samples would promise too much; where all samples are of one unit
     there is nothing else to draw. With fewer than ten units the interval is a rough one, mostly too narrow.
@@ -23,7 +21,6 @@ def intervals(
     Args:
         measure: scores of the samples at these indices.
         units: (N,) whom or which dialogue each sample belongs to; all different where nothing is known.
-        n_resamples: how often to draw.
         seed: of the draws.
     """
     if not units:
@@ -36,7 +33,7 @@ def intervals(
     groups = [np.array(group) for group in members.values()]
     draw = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
-    for _ in range(n_resamples):
+    for _ in range(N_RESAMPLES):
         chosen = np.concatenate([groups[g] for g in draw.integers(len(groups), size=len(groups))])
         for name, value in measure(chosen).items():
             drawn.setdefault(name, []).append(value)

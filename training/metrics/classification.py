@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from . import bootstrap
 
@@ -28,16 +27,15 @@ def scores(probabilities: np.ndarray, gold: np.ndarray) -> dict[str, float]:
     """
     if probabilities.ndim != 2 or len(probabilities) != len(gold) or not len(gold):
         raise ValueError(f"probabilities are {probabilities.shape}, gold is {gold.shape}: expected (N, C) and (N,)")
-    predicted = probabilities.argmax(1)
-    _, recall, f1, support = precision_recall_fscore_support(
-        gold, predicted, labels=range(probabilities.shape[1]), zero_division=0
-    )
+    counts = confusion(probabilities, gold)
+    right, support, named = counts.diagonal(), counts.sum(1), counts.sum(0)
     occurs = support > 0
+    f1 = 2 * right[occurs] / (support + named)[occurs]
     return {
-        "accuracy": float((predicted == gold).mean()),
-        "uar": float(recall[occurs].mean()),
-        "macro_f1": float(f1[occurs].mean()),
-        "weighted_f1": float(np.average(f1, weights=support)),
+        "accuracy": float(right.sum() / len(gold)),
+        "uar": float((right[occurs] / support[occurs]).mean()),
+        "macro_f1": float(f1.mean()),
+        "weighted_f1": float(np.average(f1, weights=support[occurs])),
         "ece": ece(probabilities, gold),
     }
 
@@ -60,21 +58,16 @@ def reliability(probabilities: np.ndarray, gold: np.ndarray) -> list[tuple[float
 
 def confusion(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarray:
     """How often each class (row) was taken for each (column): int (C, C)."""
-    return confusion_matrix(gold, probabilities.argmax(1), labels=range(probabilities.shape[1]))
+    n_classes = probabilities.shape[1]  # scikit-learn checks its input for a millisecond, and a bootstrap asks often
+    pairs = gold * n_classes + probabilities.argmax(1)
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def intervals(
-    probabilities: np.ndarray,
-    gold: np.ndarray,
-    units: Sequence[str],
-    *,
-    n_resamples: int = bootstrap.N_RESAMPLES,
-    seed: int = 0,
+    probabilities: np.ndarray, gold: np.ndarray, units: Sequence[str], *, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of `scores`; `units` (N,) say whom each sample belongs to, see `bootstrap.intervals`."""
-    return bootstrap.intervals(
-        lambda at: scores(probabilities[at], gold[at]), units, n_resamples=n_resamples, seed=seed
-    )
+    return bootstrap.intervals(lambda at: scores(probabilities[at], gold[at]), units, seed=seed)
 
 
 def by_group(
