@@ -93,13 +93,17 @@ def screen(text: str, history: Sequence[str] = ()) -> Screening:
         The most severe finding; takes time linear in the length of `text`.
     """
     found = _screen_alone(text)
-    if found.level == "crisis" or not history:
+    if found.level == "crisis" or not history or not is_hint(text):
         return found
     earlier = (_screen_alone(line) for line in history[-HISTORY_TURNS:])
     if any((e.level, e.category, e.about) == ("crisis", "self_harm", "self") for e in earlier):
-        hinted = any(language.after_crisis.search(language.spelling.plain(text)) for language in _languages())
-        return Screening("crisis", "self_harm", "after_crisis") if hinted else found
+        return Screening("crisis", "self_harm", "after_crisis")
     return found
+
+
+def is_hint(text: str) -> bool:
+    """Whether words that may mean little alone ("I meant it") count after a crisis; else `screen` needs no history."""
+    return any(language.after_crisis.search(language.spelling.plain(text)) for language in _languages())
 
 
 def _screen_alone(text: str) -> Screening:

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from .cli import episode_table, main_guard
 from .events import Finished, Heard, Perceived, Planned, Remembered, Spoken, Started, TurnResult
-from .session import Agent, open_agent, open_ears
+from .opening import open_agent, open_ears
+from .session import Agent
 from .settings import SetupError, load_settings
 from .speech import STYLES, Audio, write_wav
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from perception.types import Absence, Modality
 
 from .care import Screening
 from .speech import Audio
-from .state import Plan, Recalled
+from .state import LiveTurn, Plan, Recalled
 
 
 @dataclass(frozen=True)
@@ -120,3 +121,42 @@ class Finished:
 
 
 Event = Started | Heard | Perceived | Screened | Remembered | Understood | Planned | ReplyText | Spoken | Finished
+
+
+def told(node: str, state: Mapping[str, Any], live: LiveTurn) -> Iterator[Event]:
+    """What the end of a node of the graph tells, from the state so far."""
+    if node == "listen":
+        yield Heard(state["text"])
+    elif node == "perceive":
+        yield Perceived(state["affect"], state["modalities"])
+    elif node == "screen":
+        yield Screened(state["screening"])
+    elif node == "support":
+        yield Planned(state["plan"], None)
+        yield ReplyText(state["reply"])
+    elif node == "recall":
+        yield Remembered(tuple(live.recollections))
+    elif node == "understand":
+        yield Understood(state["understanding"], state["affect"])
+    elif node == "plan":
+        yield Planned(state["plan"], state["thought"])
+
+
+def result_of(state: Mapping[str, Any], audio: tuple[Path, float] | None, timings_ms: dict[str, float]) -> TurnResult:
+    """What a turn came to, from its last state."""
+    return TurnResult(
+        turn_id=state["turn_id"],
+        thread_id=state["thread_id"],
+        transcript=state["text"],
+        modalities=state["modalities"],
+        affect=state["affect"],
+        understanding=state["understanding"],
+        recalled=state["recalled"],
+        plan=state["plan"],
+        thought=state["thought"],
+        reply=state["reply"],
+        screening=state["screening"],
+        absent=dict(state["affect"].absent),
+        audio=audio,
+        timings_ms=timings_ms,
+    )

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from langgraph.types import StreamWriter
-
 from memory.policy import policy_for
 from memory.store import MemoryStore
 from memory.types import Episode, Query
@@ -64,22 +62,20 @@ def perceive(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> Turn
 
 def screen(state: TurnState, *, store: MemoryStore) -> TurnState:
     """Look for a crisis in the words, in the light of what the same person said before, here or elsewhere."""
-    earlier = store.list(state["user"], limit=SCREENED_EPISODES)
-    screening = care.screen(state["text"], [episode.text for episode in reversed(earlier)])
+    text = state["text"]
+    earlier = store.list(state["user"], limit=SCREENED_EPISODES) if care.is_hint(text) else []
+    screening = care.screen(text, [episode.text for episode in reversed(earlier)])
     if screening.level != "safe":
         logger.warning("turn %s: %s", state["turn_id"], screening.level)
     return {"screening": screening}
 
 
-def support(state: TurnState, writer: StreamWriter, *, locale: str) -> TurnState:
+def support(state: TurnState, *, locale: str) -> TurnState:
     """Answer a crisis without the language model."""
     screening, affect = state["screening"], state["affect"]
     assert screening is not None
-    reply = care.crisis_reply(screening, locale, affect)
     plan = Plan("crisis", "comfort", "none", "calm")
-    writer(plan)
-    writer(reply)
-    return {"plan": plan, "reply": reply}
+    return {"plan": plan, "reply": care.crisis_reply(screening, locale, affect)}
 
 
 def recall(state: TurnState, *, turns: TurnBuffer, store: MemoryStore) -> TurnState:
@@ -113,8 +109,8 @@ def plan(state: TurnState) -> TurnState:
     return {"plan": chosen, "thought": thought}
 
 
-def empathize(state: TurnState, writer: StreamWriter, *, turns: TurnBuffer, reply_model: ReplyModel) -> TurnState:
-    """Level 3: word the reply, streaming it as it comes."""
+def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -> TurnState:
+    """Level 3: word the reply, telling it piece by piece as it comes."""
     live = turns[state["turn_id"]]
     affect, chosen = state["affect"], state["plan"]
     assert affect is not None
@@ -126,7 +122,7 @@ def empathize(state: TurnState, writer: StreamWriter, *, turns: TurnBuffer, repl
     pieces = []
     for piece in guarded(reply_model.reply(request)):
         pieces.append(piece)
-        writer(piece)
+        live.tell(piece)
     return {"reply": "".join(pieces).strip()}
 
 

@@ -11,8 +11,8 @@ from model.types import STRATEGIES, ReplyBrief
 from perception.listen import listen
 
 from .nodes import readable
+from .opening import load_model, open_ears
 from .plan import plan_reply, think
-from .session import load_model, open_ears
 from .settings import Settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -62,13 +63,35 @@ class TurnState(TypedDict, total=False):
     reply: str
 
 
+def new_turn(turn_id: str, user: str, thread_id: str, text: str) -> TurnState:
+    """The state a turn begins with: nothing of the thread's last turn shines through but its dialogue."""
+    return {
+        "user": user,
+        "thread_id": thread_id,
+        "turn_id": turn_id,
+        "text": text,
+        "modalities": (),
+        "affect": None,
+        "screening": None,
+        "recalled": (),
+        "recall_policy": "none",
+        "understanding": None,
+        "plan": None,
+        "thought": None,
+        "reply": "",
+    }
+
+
 PERSISTED = (Affect, Evidence, Understanding, Thought, Utterance, Plan, Recalled, Screening, Absence)
 """Classes that checkpoints may hold. LangGraph stores their import paths, so renaming one is a migration."""
 
 
 @dataclass
 class LiveTurn:
-    """What a turn needs while it runs and nobody keeps: its input, what was heard and seen, the model's prefix."""
+    """What a turn needs while it runs and nobody keeps: its input, what was heard and seen, the model's prefix.
+
+    `tell` takes the pieces of the reply as they come.
+    """
 
     text: str | None
     clip: Path | None
@@ -76,6 +99,7 @@ class LiveTurn:
     turn: UserTurn | None = None
     prefix: Any = None
     recollections: list[Recollection] = field(default_factory=list)
+    tell: Callable[[str], None] = lambda piece: None
 
 
 class TurnBuffer:

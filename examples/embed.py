@@ -3,7 +3,8 @@
 import asyncio
 
 from agent.events import Perceived, ReplyText
-from agent.session import Agent, open_agent
+from agent.opening import open_agent
+from agent.session import Agent
 
 
 async def talk(agent: Agent, line: str, user: str) -> None:

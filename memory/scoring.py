@@ -94,7 +94,7 @@ def episode_vector(text: np.ndarray, affect: Affect) -> np.ndarray:
 
 def compare(id: str, vector: np.ndarray, cue: Cue, age_days: float, intensity: float) -> Candidate:
     """How like the cue an episode's vector (D + D_a,) is, in words and in feeling apart."""
-    text, affect = np.split(vector, [len(cue.text)])
+    text, affect = vector[: len(cue.text)], vector[len(cue.text) :]  # np.split takes ten times as long
     return Candidate(id, float(text @ cue.text), float(affect @ cue.affect), age_days, intensity)
 
 

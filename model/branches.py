@@ -21,7 +21,7 @@ _WHOLE = 2**31 - 1
 class BranchCache:
     """Branches over one causal language model; branch 0 is the root.
 
-    `lm` is a transformers base model (no head) that takes `inputs_embeds`, a 4-D boolean attention mask and
+    `lm` is a transformers base model (no head) that takes `inputs_embeds`, a 4-D additive attention mask and
     `position_ids`. Positions count from the root along a branch, so a branch computes exactly what a
     sequence of its ancestors' tokens and its own would (rotary embeddings included).
     """
@@ -86,9 +86,11 @@ class BranchCache:
 
         embeddings = torch.cat([piece for _, piece in waiting])[None]
         device = embeddings.device
+        # Added to the scores; a boolean mask would be, too, by the eager attention of training, and hide nothing.
+        mask = torch.zeros(seen.shape, dtype=embeddings.dtype).masked_fill(~seen, torch.finfo(embeddings.dtype).min)
         hidden = self._lm(
             inputs_embeds=embeddings,
-            attention_mask=seen[None, None].to(device),
+            attention_mask=mask[None, None].to(device),
             position_ids=positions[None].to(device),
             past_key_values=self._cache,
             use_cache=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import care
@@ -129,6 +129,7 @@ def test_hints_count_after_a_crisis_only():
     assert screen(hint, ["hello", "I want to die"]).level == "crisis"
     assert screen("I mean it", ["I want to die"]).rule == "after_crisis"
     assert screen("I mean it", ["I like tea"]).level == "safe"
+    assert screen("I like tea", ["I want to die"]).level == "safe"
     assert screen("I mean it", ["my friend wants to kill herself"]).level == "safe"
     assert screen("I mean it", ["I want to die", *["ok"] * care.HISTORY_TURNS]).level == "safe"
 
@@ -164,6 +165,7 @@ def test_long_hostile_text_takes_seconds_at_most(text):
     assert time.perf_counter() - start < 20
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(max_size=300))
 def test_any_text_can_be_screened_and_answered(text):
     found = screen(text)
@@ -172,6 +174,7 @@ def test_any_text_can_be_screened_and_answered(text):
         assert crisis_reply(found, "en-US")
 
 
+@settings(deadline=None)
 @given(st.sampled_from([text for level, _, text in SENTENCES["development"] if level == "crisis"]), st.data())
 def test_case_and_repeated_punctuation_never_change_the_answer(text, data):
     changed = data.draw(st.sampled_from([text.upper(), text.lower(), text.title(), f"{text}!!!", f"  {text}\n"]))

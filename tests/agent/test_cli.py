@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent import cli, session
+from agent import cli, opening
 from agent.care import Consent
 from memory.store import InMemoryStore
 from tests.agent.test_graph import agent_of
@@ -24,8 +24,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def run(home, monkeypatch, capsys):
     store = InMemoryStore(FakeEmbedder())
-    monkeypatch.setattr(session, "open_agent", lambda: agent_of(store=store, consent=Consent(voice=True)))
-    monkeypatch.setattr(session, "open_store", lambda settings: store)
+    monkeypatch.setattr(opening, "open_agent", lambda: agent_of(store=store, consent=Consent(voice=True)))
+    monkeypatch.setattr(opening, "open_store", lambda settings: store)
 
     def call(*arguments):
         with pytest.raises(SystemExit) as exit_:

@@ -1,7 +1,10 @@
 """A whole turn through the graph, with fakes that answer at once."""
 
 import asyncio
+import threading
+import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +24,21 @@ from agent.events import (
     Started,
     Understood,
 )
-from agent.nodes import Ears, NothingPerceived
-from agent.session import Agent, _checkpointer, serializer
+from agent.nodes import N_RECALLED, SCREENED_EPISODES, Ears, NothingPerceived
+from agent.opening import open_checkpoints, serializer
+from agent.session import Agent
+from agent.settings import SetupError
 from agent.speech import STYLES, Audio, write_wav
+from agent.state import DIALOGUE_LINES
 from memory.store import InMemoryStore
+from memory.types import Episode
 from model.types import STRATEGIES
-from perception.errors import TextError
+from perception.errors import PerceptionError, TextError
 from perception.types import Absence
 from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker, affect_of
+
+HINT = "I meant it, you know that."
+"""Harmless alone, a crisis after one."""
 
 
 def agent_of(model=None, *, asr=None, store=None, speaker=None, checkpointer=None, **options):
@@ -72,13 +82,28 @@ def test_the_turn_is_read_once():
     assert model.calls == ["attend", "perceive", "understand", "empathize"]
 
 
-def test_every_turn_becomes_an_episode():
+def test_every_turn_becomes_an_episode_that_holds_all_of_it(clip):
     store = InMemoryStore(FakeEmbedder())
-    result = agent_of(store=store).ask("I am sad about my cat, she ran away yesterday.", user="ann")
-    (episode,) = store.list("ann")
-    assert (episode.id, episode.text, episode.reply) == (result.turn_id, result.transcript, result.reply)
-    assert episode.affect == result.affect
-    assert episode.model_version == "fake-1"
+    agent = agent_of(store=store, consent=Consent(voice=True))
+    first = agent.ask(clip=clip, user="ann", thread="x")
+    result = agent.ask(clip=clip, user="ann", thread="y")
+    assert [e.id for e in store.list("ann")] == [result.turn_id, first.turn_id]
+    assert store.list("ann")[0] == Episode(
+        id=result.turn_id,
+        user="ann",
+        thread_id="y",
+        at=store.list("ann")[0].at,
+        text=result.transcript,
+        reply=result.reply,
+        affect=result.affect,
+        understanding=result.understanding,
+        route="empathize",
+        strategy="comfort",
+        modalities=("text", "voice"),
+        recalled=(first.turn_id,),
+        model_version="fake-1",
+    )
+    assert abs(datetime.now(UTC) - store.list("ann")[0].at) < timedelta(minutes=1)
 
 
 def test_the_second_turn_recalls_the_first_and_continues_its_dialogue():
@@ -100,6 +125,24 @@ def test_what_the_dialogue_holds_is_not_told_to_the_reply_again():
     assert any("My cat ran away" in line for line in model.briefs[2].memories)
 
 
+def test_a_few_memories_come_back_as_the_feeling_asks():
+    agent = agent_of()
+    for number in range(5):
+        agent.ask(f"I am sad about my cat, day {number}.", thread=str(number))
+    felt = agent.ask("I am sad about my cat today.", thread="last")
+    assert (felt.plan.recall_policy, len(felt.recalled)) == ("congruent", N_RECALLED)
+    assert agent.ask("Where did my cat go yesterday?", thread="asks").plan.recall_policy == "factual"
+
+
+def test_a_long_dialogue_keeps_its_latest_lines():
+    model = FakeModel()
+    agent = agent_of(model)
+    for number in range(6):
+        agent.ask(f"I am sad about my cat, day {number}.")
+    assert [line.text for line in model.histories[5][::2]] == [f"I am sad about my cat, day {n}." for n in (1, 2, 3, 4)]
+    assert len(model.histories[5]) == DIALOGUE_LINES
+
+
 def test_people_and_threads_do_not_mix():
     model = FakeModel()
     agent = agent_of(model)
@@ -119,16 +162,54 @@ def test_a_crisis_is_answered_without_the_language_model():
     assert agent.store.count("me") == 1
 
 
+def test_concern_for_somebody_else_is_answered_without_the_language_model_too():
+    model = FakeModel()
+    result = agent_of(model).ask("My friend wants to kill herself.")
+    assert (result.screening.level, result.plan.route) == ("concern", "crisis")
+    assert "empathize" not in model.calls
+
+
 def test_a_crisis_is_remembered_in_other_threads():
     agent = agent_of()
     agent.ask("I want to kill myself tonight.", thread="discord")
-    assert agent.ask("I have the pills here.", thread="telegram").plan.route == "crisis"
+    assert agent.ask(HINT, thread="telegram").plan.route == "crisis"
+    assert agent.ask(HINT, thread="telegram", user="somebody else").plan.route != "crisis"
+
+
+@pytest.mark.parametrize(("lines_between", "route"), [(5, "crisis"), (6, "clarify")])
+def test_a_crisis_is_remembered_for_some_turns(lines_between, route):
+    model = FakeModel()
+    model.affect = replace(affect_of("sad"), confidence=0.2)
+    agent = agent_of(model)
+    agent.ask("I want to kill myself tonight.")
+    for number in range(lines_between):
+        agent.ask(f"I had tea number {number} with my sister.")
+    assert agent.ask(HINT).plan.route == route
+
+
+def test_earlier_words_are_looked_up_only_when_a_hint_makes_them_matter():
+    store = InMemoryStore(FakeEmbedder())
+    agent = agent_of(store=store)
+    asked = []
+    listed = store.list
+    store.list = lambda user, **options: asked.append((user, options)) or listed(user, **options)
+    agent.ask("I am sad about my cat, she ran away.")
+    assert asked == []
+    agent.ask(HINT, user="ann")
+    assert asked == [("ann", {"limit": SCREENED_EPISODES})]
 
 
 def test_a_crisis_is_logged_without_words(caplog):
     agent_of().ask("I want to kill myself tonight.")
     assert "kill" not in caplog.text
     assert "crisis" in caplog.text
+
+
+def test_a_reply_never_claims_to_be_a_person():
+    agent = agent_of(FakeModel("I hear you. As a human I know this well. Tell me more?"))
+    events = list(agent.events("I am sad about my cat, she ran away."))
+    assert events[-1].result.reply == "I hear you. Tell me more?"
+    assert "human" not in "".join(event.text for event in events if isinstance(event, ReplyText))
 
 
 def test_small_talk_needs_no_thought():
@@ -167,6 +248,13 @@ def test_without_consent_a_voice_is_not_read(clip):
     assert result.absent["voice"] == Absence.NO_CONSENT
 
 
+def test_without_consent_words_are_not_read():
+    model = FakeModel()
+    with pytest.raises(PerceptionError):
+        agent_of(model, consent=Consent(text=False)).ask("I am sad about my cat.")
+    assert model.calls == []
+
+
 def test_a_voice_the_model_was_not_trained_for_is_not_read(clip):
     agent = agent_of(FakeModel(modalities=("text",)), consent=Consent(voice=True))
     assert agent.ask(clip=clip).modalities == ("text",)
@@ -184,6 +272,67 @@ def test_a_turn_that_fails_leaves_nothing(clip):
     assert agent.store.count("me") == 0
     assert agent._turns._turns == {}
     assert agent.ask("Now I am sad and I say so.").reply
+
+
+class Wording:
+    """A reply model whose second half waits until the first was heard."""
+
+    def __init__(self):
+        self.heard = threading.Event()
+
+    def reply(self, request):
+        yield "I can hear how much this means to you. "
+        yield "It is kept " if self.heard.wait(10) else "It came too late "
+        yield "in mind."
+
+
+def test_a_reply_is_heard_while_it_is_still_worded():
+    wording = Wording()
+    for event in agent_of(reply_model=wording).events("I am sad about my cat, she ran away."):
+        if isinstance(event, ReplyText):
+            wording.heard.set()
+    assert event.result.reply.endswith("It is kept in mind.")
+
+
+class Endless:
+    """A reply model that does not come to an end for ten seconds."""
+
+    def reply(self, request):
+        for _ in range(1_000):
+            time.sleep(0.01)
+            yield "and so on "
+
+
+def test_a_turn_given_up_halfway_stops_and_leaves_nothing():
+    model, store, saver = FakeModel(), InMemoryStore(FakeEmbedder()), InMemorySaver(serde=serializer())
+    events = agent_of(model, store=store, checkpointer=saver, reply_model=Endless()).events("I am sad, very sad.")
+    running = threading.active_count()
+    assert next(event for event in events if isinstance(event, ReplyText))
+    assert threading.active_count() > running
+    events.close()
+    assert threading.active_count() == running
+    assert store.count("me") == 0
+    agent_of(model, store=store, checkpointer=saver).ask("I am still sad.")
+    assert model.histories == [(), ()]
+
+
+def test_a_turn_given_up_halfway_says_no_more():
+    running = threading.active_count()
+    events = agent_of(reply_model=Endless(), speaker=FakeSpeaker()).events("I am sad, very sad.", speak=True)
+    assert next(event for event in events if isinstance(event, ReplyText))
+    events.close()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == running
+
+
+def test_a_turn_that_nobody_can_speak_leaves_nothing():
+    agent = agent_of()
+    with pytest.raises(SetupError, match="no voice"):
+        list(agent.events("I am sad about my cat.", speak=True))
+    assert agent._turns._turns == {}
+    assert agent.store.count("me") == 0
 
 
 def test_nothing_at_all_is_bad_input():
@@ -214,6 +363,28 @@ def test_the_reply_is_spoken_sentence_by_sentence_in_the_plans_voice(tmp_path):
     assert seconds > 0
 
 
+class Rambling(Wording):
+    """A reply model that goes on until its first sentence was heard."""
+
+    def reply(self, request):
+        yield "I can hear how much this means to you. "
+        for _ in range(1_000):
+            if self.heard.wait(0.01):
+                yield "That is said."
+                return
+            yield "And so on. "
+
+
+def test_a_sentence_is_spoken_while_the_reply_is_still_worded():
+    wording = Rambling()
+    agent = agent_of(reply_model=wording, speaker=FakeSpeaker())
+    for event in agent.events("I am sad about my cat, she ran away.", speak=True):
+        if isinstance(event, Spoken):
+            wording.heard.set()
+    assert event.result.reply.endswith("That is said.")
+    assert 0 < event.result.timings_ms["first_text"] < event.result.timings_ms["first_audio"]
+
+
 def test_a_crisis_is_spoken_too():
     speaker = FakeSpeaker()
     list(agent_of(speaker=speaker).events("I want to kill myself tonight.", speak=True))
@@ -230,6 +401,7 @@ def test_a_broken_voice_is_reported_and_the_turn_is_remembered():
     agent = agent_of(speaker=BrokenSpeaker())
     with pytest.raises(OSError, match="no sound card"):
         list(agent.events("I am sad about my cat.", speak=True))
+    assert agent.store.count("me") == 1
     assert agent.ask("I am sad about my cat.").reply
 
 
@@ -245,7 +417,7 @@ def test_waveforms_never_enter_a_checkpoint(clip):
 
 def test_a_dialogue_outlives_the_process(tmp_path, caplog):
     for n, text in enumerate(["I am sad, my cat ran away.", "I am still sad about her."]):
-        saver = _checkpointer(tmp_path / "threads.sqlite")
+        saver = open_checkpoints(tmp_path / "threads.sqlite")
         model = FakeModel()
         agent_of(model, checkpointer=saver, close=saver.conn.close).ask(text)
         assert len(model.histories[0]) == 2 * n
@@ -271,6 +443,13 @@ def test_a_result_is_the_contract():
     assert set(document["thought"]) == {"scenario", "emotion", "cause", "goal"}
     assert set(document["plan"]) == {"route", "strategy", "recall_policy", "voice"}
     assert abs(sum(document["affect"]["emotions"].values()) - 1) < 1e-9
+
+
+@pytest.mark.parametrize("text", ["I am sad about my cat, she ran away.", "I want to kill myself tonight."])
+def test_a_result_tells_when_its_first_words_came(text):
+    timings = agent_of().ask(text).timings_ms
+    assert 0 < timings["first_text"] <= timings["total"]
+    assert timings["perceive"] + timings["screen"] <= timings["first_text"]
 
 
 def test_files_of_a_clip_turn_stay_where_they_are(clip: Path):

@@ -36,6 +36,7 @@ def test_what_has_something_to_say_is_not(text):
         ("neutral", LONG, "Inform", "explore"),
         ("neutral", "What is a good tea?", "Ask for help", "inform"),
         ("sad", "What should I do?", "Ask for help", "suggest"),
+        ("sad", LONG, "Ask for help", "comfort"),
     ],
 )
 def test_strategy_follows_feeling_and_intent(emotion, text, intent, strategy):

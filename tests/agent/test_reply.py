@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.reply import INSTEAD, ChatModelReply, ReplyRequest, guarded, instructions
@@ -24,6 +24,7 @@ def pieces(text, size):
     return [text[i : i + size] for i in range(0, len(text), size)]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 9))
 def test_a_harmless_reply_passes_unchanged(size):
     text = "I am so sorry about your cat. That must hurt, and it shows how much she means to you. What was she like?"

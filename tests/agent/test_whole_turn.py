@@ -59,7 +59,7 @@ def test_a_text_turn_reads_answers_and_is_recalled_by_the_next(emox):
 
 def test_a_text_turn_touches_no_media_library(emox):
     code = (
-        "import sys; from agent.session import open_agent\n"
+        "import sys; from agent.opening import open_agent\n"
         "with open_agent() as agent: agent.ask('I am so happy today, we won!', user='lib')\n"
         "print([m for m in ('av', 'faster_whisper', 'ctranslate2', 'piper') if m in sys.modules])"
     )
@@ -106,7 +106,7 @@ def test_doctor_finds_nothing_missing(emox):
 
 def test_a_second_process_is_told_in_one_line(emox):
     holder = (
-        "from agent.session import open_store; from agent.settings import load_settings\n"
+        "from agent.opening import open_store; from agent.settings import load_settings\n"
         "store = open_store(load_settings()); print('open', flush=True); input()"
     )
     environment = os.environ | {"EMOX_HOME": str(emox.home)}

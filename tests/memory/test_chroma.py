@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import chromadb
 import numpy as np
 import pytest
 
@@ -234,6 +235,23 @@ def test_the_nearest_are_those_brute_force_finds(tmp_path: Path, monkeypatch: py
             best = np.argsort(-(vectors @ cue.vector), kind="stable")[: chroma.POOL]
             assert {one.id for one in found} == {episodes[i].id for i in best}
             assert set(documents) == {one.id for one in found}
+
+
+def test_the_newest_few_are_found_without_reading_about_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    get = chromadb.Collection.get
+
+    def counted(*arguments, **options):
+        answer = get(*arguments, **options)
+        read.extend(answer["ids"])
+        return answer
+
+    with opened(tmp_path) as store:
+        for i in range(60):
+            store.add(episode_of(f"turn-{i}", at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=i)))
+        monkeypatch.setattr(chromadb.Collection, "get", counted)
+        assert [e.id for e in store.list("ann", limit=6)] == [f"turn-{i}" for i in range(59, 53, -1)]
+    assert len(read) <= 3 * 6
 
 
 def test_one_database_holds_each_person_in_a_collection_of_their_own(tmp_path: Path):

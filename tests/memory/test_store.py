@@ -107,6 +107,19 @@ def test_a_page_is_newest_first_and_pages_do_not_overlap(store: MemoryStore):
     assert pages == [["turn-6", "turn-5", "turn-4"], ["turn-3", "turn-2", "turn-1"], ["turn-0"], []]
 
 
+@pytest.mark.parametrize("order", ["as they happened", "backwards", "shuffled"])
+def test_the_newest_few_are_found_whatever_the_order_they_came_in(store: MemoryStore, order: str):
+    chance = np.random.default_rng(11)
+    start = datetime(1969, 12, 31, 23, 59, 58, tzinfo=UTC)  # several to an instant, seconds cut in two, around 1970
+    episodes = [episode_of(f"turn-{i:02}", at=start + timedelta(microseconds=i // 3 * 333_333)) for i in range(40)]
+    shuffled = [episodes[i] for i in chance.permutation(len(episodes))]
+    fill(store, {"as they happened": episodes, "backwards": episodes[::-1], "shuffled": shuffled}[order])
+    expected = sorted(episodes, key=lambda e: (-e.at.timestamp(), e.id))
+    for limit in (0, 1, 4, 10, 40):
+        for offset in (0, 1, 6, 39):
+            assert store.list("ann", limit=limit, offset=offset) == expected[offset : offset + limit]
+
+
 def test_episodes_of_one_instant_are_listed_by_id(store: MemoryStore):
     fill(store, [episode_of(id, at=NOW) for id in ("b", "c", "a")])
     assert ids(store.list("ann")) == ["a", "b", "c"]

@@ -7,10 +7,12 @@ from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
 
 
-@pytest.fixture(scope="module")
-def lm():
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def lm(request):
     torch.manual_seed(0)
-    return LANGUAGE_MODELS["tiny-llama"]().double().eval()
+    lm = LANGUAGE_MODELS["tiny-llama"]().double().eval()
+    lm.set_attn_implementation(request.param)
+    return lm
 
 
 def embed(lm, ids):

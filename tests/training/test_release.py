@@ -107,7 +107,7 @@ def test_one_half_is_fitted_and_the_other_measured():
     scaling, metrics = calibrate(Reader(), {"emotion/text": samples, "intent/text": []})
     assert set(scaling) == {"emotion/text"}
     assert metrics["emotion/text n"] == 20
-    fitting, unseen = halves(samples)
+    _fitting, unseen = halves(samples)
     right = [samples[i].text.split()[0] == samples[i].label for i in unseen]
     assert metrics["emotion/text accuracy"] == pytest.approx(sum(right) / 20, abs=0.05)
 

@@ -92,7 +92,7 @@ def test_every_clip_is_prepared_once_with_its_views(made):
 
 
 def test_every_phase_leaves_its_weights_log_and_curves(made):
-    config, _, _, results = made
+    _config, _, _, results = made
     assert [result.folder.name for result in results] == [f"phase-{name}" for name in PHASES]
     for name, result in zip(PHASES, results, strict=True):
         there = {path.name for path in result.folder.iterdir()}

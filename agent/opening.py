@@ -1,0 +1,151 @@
+"""An agent on this machine: what the settings name, opened and put together."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from memory.store import MemoryStore
+from model.types import AffectModel
+
+from .care import Consent
+from .nodes import Ears
+from .reply import ReplyModel
+from .session import Agent
+from .settings import Settings, SetupError, keep_private, load_settings
+from .speech import Speaker
+from .state import PERSISTED
+
+
+def open_agent(settings: Settings | None = None, *, consent: Consent | None = None) -> Agent:
+    """An agent on this machine: embedded model, Chroma memory and SQLite checkpoints under `settings.home`.
+
+    Raises:
+        SetupError: weights or an extra are missing, or the home folder cannot be used.
+        MemoryStoreError: the memory is open in another process or cannot be used.
+    """
+    keep_private()
+    settings = settings or load_settings()
+    with ExitStack() as opened:
+        store = open_store(settings)  # first: it is quick to say that another process has the memory
+        opened.callback(store.close)
+        model = load_model(settings)
+        checkpointer = open_checkpoints(settings.home / "threads.sqlite")
+        opened.callback(checkpointer.conn.close)
+        return Agent(
+            model=model,
+            store=store,
+            ears=open_ears(settings),
+            reply_model=open_reply_model(settings),
+            speaker=lambda: open_speaker(settings),
+            checkpointer=checkpointer,
+            consent=consent or settings.consent.as_consent(),
+            locale=settings.locale,
+            close=opened.pop_all().close,
+        )
+
+
+def load_model(settings: Settings) -> AffectModel:
+    """The Nano-EmoX that the settings name."""
+    import torch
+
+    from model.build import load
+    from model.weights import locate
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return load(locate("smollm2"), settings.checkpoint)
+
+
+def open_store(settings: Settings) -> MemoryStore:
+    """The memory under the home folder; opening it makes it."""
+    from memory.chroma import ChromaStore
+    from memory.embedding import MiniLmEmbedder
+    from model.device import on_device
+    from model.weights import locate
+
+    embedder = MiniLmEmbedder(locate("minilm"))
+    embedder.embed = on_device(embedder.embed)  # type: ignore[method-assign]  # torch computes on one thread only
+    return ChromaStore(settings.home / "memory", embedder)
+
+
+def open_ears(settings: Settings) -> Ears:
+    """Recogniser and face finder, each built at its first use."""
+
+    @cache
+    def asr() -> Any:
+        from model.weights import locate
+        from perception.asr import WhisperAsr
+
+        return WhisperAsr(locate(settings.recogniser), cpu_threads=1)  # a second team would slow the model (device.py)
+
+    @cache
+    def face_finder() -> Any:
+        from model.weights import locate
+        from perception.face import FaceFinder
+
+        return FaceFinder(locate("mtcnn"))
+
+    return Ears(asr, face_finder)
+
+
+def open_speaker(settings: Settings) -> Speaker:
+    """The voice that the settings name."""
+    from model.weights import locate
+
+    from .speech import CoquiSpeaker, PiperSpeaker
+
+    kind, _, name = settings.speaker.partition(":")
+    if kind == "piper":
+        return PiperSpeaker(Path(name) if name else locate("piper-joe"))
+    if kind == "coqui" and name:
+        return CoquiSpeaker(name)
+    raise SetupError(f'the speaker "{settings.speaker}" is none of piper, piper:VOICE.onnx, coqui:MODEL')
+
+
+def open_reply_model(settings: Settings) -> ReplyModel | None:
+    """The chat model that the settings name, or None where Nano-EmoX words the replies.
+
+    Raises:
+        SetupError: langchain-openai is not installed.
+    """
+    if settings.reply_model is None:
+        return None
+    try:
+        from langchain_openai import ChatOpenAI
+    except ImportError as error:
+        raise SetupError("a reply model needs langchain-openai: pip install 'emox[chat]'") from error
+    from .reply import ChatModelReply
+
+    return ChatModelReply(
+        ChatOpenAI(model=settings.reply_model, base_url=settings.reply_url, api_key=settings.reply_key)
+    )
+
+
+def serializer() -> JsonPlusSerializer:
+    """How checkpoints are written: only our own types are read back."""
+    return JsonPlusSerializer(allowed_msgpack_modules=PERSISTED)
+
+
+def open_checkpoints(path: Path) -> SqliteSaver:
+    """The conversations kept in a SQLite file; opening it makes it, readable by its owner only.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite finds out that it may not write after the reply
+        connection = sqlite3.connect(path, check_same_thread=False)
+        saver = SqliteSaver(connection, serde=serializer())
+        saver.setup()
+    except (sqlite3.Error, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(f"the conversations in {path} cannot be opened ({reason}): is the file writable?") from None
+    return saver
