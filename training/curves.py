@@ -11,9 +11,8 @@ def draw_curves(log: Path, out: Path) -> None:
     from matplotlib.figure import Figure
 
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    # Steps after the last save of a killed run were done again: one entry a step.
-    training = list({entry["step"]: entry for entry in entries if "lr" in entry}.values())
-    validation = list({entry["step"]: entry for entry in entries if "valid/loss" in entry}.values())
+    training = [entry for entry in entries if "lr" in entry]
+    validation = [entry for entry in entries if "valid/loss" in entry]
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([e["step"] for e in training], [e["loss"] for e in training], linewidth=0.8, label="training")

@@ -39,13 +39,6 @@ def test_losses_and_rates_are_drawn_over_the_steps(tmp_path, drawn):
     assert rates.lines[0].get_ydata().tolist() == [1e-3, 1e-3]
 
 
-def test_steps_that_a_killed_run_did_again_are_drawn_once(tmp_path, drawn):
-    entries = [step(1, 5.0), step(2, 4.0), step(3, 3.0), step(2, 4.0), step(3, 3.0), step(4, 2.0)]
-    draw_curves(write_log(tmp_path / "log.jsonl", entries), tmp_path / "curves.png")
-    line = drawn[0].axes[0].lines[0]
-    assert line.get_xydata().tolist() == [[1, 5], [2, 4], [3, 3], [4, 2]]
-
-
 def test_a_run_without_validation_has_a_picture_too(tmp_path):
     draw_curves(write_log(tmp_path / "log.jsonl", [step(1)]), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").is_file()
