@@ -92,6 +92,7 @@ def make_accelerator():
 
 def train(name, config, *, model=None, fetch=fetch, validation=CORPORA["scenes"], **options):
     """Train a phase into `phase-NAME` of the run's folder; the model and what the phase came to."""
+    torch.set_num_threads(1)  # sums come out in one order, here and in a process of its own
     model = model or make_model()
     mixture = Mixture(CORPORA, config.phases[name].mixture, config.seed)
     folder = config.out / f"phase-{name}"
