@@ -67,8 +67,14 @@ def plan_reply(
 
 
 def think(affect: Affect, understanding: Understanding, open_words: Sequence[str], goal: str) -> Thought:
-    """The chain of empathy from what the heads found; the finest word for the feeling is the first open one."""
-    return Thought(understanding.scenario, open_words[0] if open_words else affect.emotion, understanding.cause, goal)
+    """The chain of empathy from what the heads found.
+
+    Of words alone the first open word is the finest name for the feeling. With a voice or a face the open words may
+    follow those where the reading as a whole does not, so its label is taken.
+    """
+    words_alone = affect.evidence.voice is None and affect.evidence.face is None
+    felt = open_words[0] if open_words and words_alone else affect.emotion
+    return Thought(understanding.scenario, felt, understanding.cause, goal)
 
 
 def memory_line(episode: Episode) -> str:

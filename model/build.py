@@ -305,7 +305,7 @@ def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
         if hasattr(model.lm, "peft_config"):
             for adapter in model.lm.peft_config.values():
                 adapter.base_model_name_or_path = VARIANTS[manifest.variant].lm  # not the folder it was loaded from
-            model.lm.save_pretrained(partial / "lora")
+            model.lm.save_pretrained(partial / "lora", save_embedding_layers=False)  # else it asks the hub
             (partial / "lora" / "README.md").unlink(missing_ok=True)
         state = _trained_state(model)
         if state:

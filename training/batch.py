@@ -58,7 +58,7 @@ class Portion:
         """Each slot's soft tokens for the rows that fill it, in their order."""
         found: dict[str, dict[int, Tensor]] = {}
         for clips in self.clips:
-            soft = model.soft_tokens(_moved(clips.features, device))
+            soft = model.soft_tokens(moved(clips.features, device))
             for slot in clips.slots:
                 found.setdefault(slot, {}).update(zip(clips.rows, soft.tokens[slot], strict=True))
         return SoftTokens({slot: torch.stack([rows[i] for i in sorted(rows)]) for slot, rows in found.items()})
@@ -125,10 +125,12 @@ def stacked(rows: Sequence[EncoderOutputs]) -> EncoderOutputs:
     return EncoderOutputs(**{part: stack(each) for part, each in given.items() if all(e is not None for e in each)})
 
 
-def _moved(outputs: EncoderOutputs, device: torch.device) -> EncoderOutputs:
-    def moved(one: Features | None) -> Features | None:
+def moved(outputs: EncoderOutputs, device: torch.device) -> EncoderOutputs:
+    """The same on another device."""
+
+    def on(one: Features | None) -> Features | None:
         if one is None:
             return None
         return Features(one.hidden.to(device), tuple(scale.to(device) for scale in one.scales), one.mask.to(device))
 
-    return EncoderOutputs(moved(outputs.visual), moved(outputs.acoustic), moved(outputs.facial))
+    return EncoderOutputs(on(outputs.visual), on(outputs.acoustic), on(outputs.facial))

@@ -170,7 +170,7 @@ def _gradients(
 def forward(portion: Portion, model: NanoEmoX, processor: Processor, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
     """`NanoEmoX.token_losses` of a portion under the accelerator's precision."""
     device = accelerator.device
-    # Without this peft casts every input of an adapter to float32 and back, which takes half of a step on a CPU.
+    # Without this peft casts every input of an adapter to float32 and back, which costs a CPU a fifth of a step.
     uncast = disable_input_dtype_casting(model.lm) if isinstance(model.lm, PeftModel) else nullcontext()
     with uncast, accelerator.autocast():
         soft = portion.soft_tokens(model, device)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from model.encoders.features import Features
 from model.nano_emox import EncoderOutputs, NanoEmoX
 
-from .batch import Fetch, stacked
+from .batch import Fetch, moved, stacked
 from .data.mixture import Mixture
 
 BATCH = 64
@@ -39,8 +39,10 @@ def warm_up(
     """
     drawn = mixture.batch(0, 4096)
     labels = sorted({each.sample.label for each in drawn if each.sample.task == "emotion"})
-    width = model.lm.get_input_embeddings().embedding_dim
+    table = model.lm.get_input_embeddings().weight
+    width, device = table.shape[1], table.device
     heads = nn.ModuleDict({slot: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(labels))) for slot in reads})
+    heads.to(device)
     trained = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name]
     optimiser = torch.optim.AdamW([*trained, *heads.parameters()], lr=LR, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, total_steps=steps)
@@ -55,10 +57,10 @@ def warm_up(
         share = float(torch.distributions.Beta(MIXUP, MIXUP).sample())
         order = torch.randperm(len(chosen))
         features = _mixed(stacked([fetch(each) for each in chosen]), share, order)
-        soft = model.soft_tokens(features)
+        soft = model.soft_tokens(moved(features, device))
         logits = torch.stack([heads[slot](soft.tokens[slot].float().mean(1)) for slot in reads if slot in soft.tokens])
-        gold = torch.tensor([labels.index(each.sample.label) for each in chosen])
-        loss = _loss(logits, gold) * share + _loss(logits, gold[order]) * (1 - share)
+        gold = torch.tensor([labels.index(each.sample.label) for each in chosen], device=device)
+        loss = _loss(logits, gold) * share + _loss(logits, gold[order.to(device)]) * (1 - share)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()

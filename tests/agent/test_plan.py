@@ -62,6 +62,8 @@ def test_disagreement_is_total_variation():
 def test_the_finest_word_names_the_feeling():
     assert think(affect_of("sad"), understood(), ("lonely", "sad"), "goal").emotion == "lonely"
     assert think(affect_of("sad"), understood(), (), "goal").emotion == "sad"
+    heard = replace(affect_of("sad"), evidence=Evidence(voice={"disgust": 1.0}))
+    assert think(heard, understood(), ("disgusted",), "goal").emotion == "sad"
 
 
 def test_a_memory_line_is_short_and_dated():

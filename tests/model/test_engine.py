@@ -85,6 +85,14 @@ def test_scaling_calibrates():
     assert together.emotions != affect.emotions  # fitted on words alone, so used for words alone
 
 
+def test_clear_words_are_not_overruled_and_plain_words_leave_room(model):
+    affect = model.perceive(model.attend(UserTurn("my cat ran away", whole_turn().speech)))
+    words, together = affect.evidence.text, affect.evidence.fusion
+    assert affect.emotions == pytest.approx({label: (words[label] + together[label]) / 2 for label in EMOTIONS})
+    silent = model.perceive(model.attend(UserTurn("", whole_turn().speech)))
+    assert silent.emotions == silent.evidence.fusion
+
+
 def test_any_labels_can_be_scored(model):
     found = model.classify(model.attend(whole_turn()), "emotion", ("bored", "happy"))
     assert tuple(found) == ("bored", "happy")

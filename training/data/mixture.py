@@ -28,9 +28,6 @@ NEUTRAL_WORDS = 0.4
 SENTIMENTS = 0.15
 """Share of what is put together that is asked for its sentiment."""
 
-SIGN = {"happy": 1.0, "neutral": 0.0, "calm": 0.0, "surprise": 0.0}
-"""Valence, by its sign, of an emotion; of all others it is negative."""
-
 PAIRED: Mapping[str, Modality] = {"text": "text", "voice": "voice", "face": "face"}
 
 
@@ -123,7 +120,7 @@ class Mixture:
                 clip = replace(clip, pictures=sample.clip.pictures, cropped=sample.clip.cropped)
         asked = q.emotion(text, label)
         if draw.random() < SENTIMENTS:
-            asked = q.sentiment(text, SIGN.get(label, -1.0))
+            asked = q.sentiment_of(text, label)
         return Drawn(replace(asked, clip=clip, corpus=name), view)
 
     def _common_labels(self, name: str) -> list[str]:

@@ -19,6 +19,10 @@ REASON_QUESTIONS = (
 """Section 7.1b's question and three ways to put it. Tests ask the first one; training asks all."""
 
 
+SIGN = {"happy": 1.0, "neutral": 0.0, "calm": 0.0, "surprise": 0.0}
+"""Valence, by its sign, of an emotion; of all others it is negative."""
+
+
 def emotion(text: str, label: str) -> Sample:
     """The one basic emotion; `label` is one of `model.types.EMOTIONS`."""
     return Sample("emotion", text, p.EMOTION_QUESTION, _led(p.EMOTION_LEAD, label), label=label)
@@ -34,6 +38,11 @@ def sentiment(text: str, valence: float) -> Sample:
     """Positive, negative, or neutral where the valence is exactly 0 (section 1.4)."""
     label = "positive" if valence > 0 else "negative" if valence < 0 else "neutral"
     return Sample("sentiment", text, p.SENTIMENT_QUESTION, _led(p.SENTIMENT_LEAD, label), label=label)
+
+
+def sentiment_of(text: str, emotion: str) -> Sample:
+    """The sentiment that goes with an emotion: negative, unless the emotion is one of `SIGN`."""
+    return sentiment(text, SIGN.get(emotion, -1.0))
 
 
 def intent(text: str, label: str) -> Sample:

@@ -17,7 +17,6 @@ from model.clauses import clauses
 from model.types import STRATEGIES, Thought, Utterance
 
 from . import questions as q
-from .mixture import SIGN
 from .sample import CorpusError, Sample
 from .splits import is_valid
 from .tidy import tidy
@@ -133,8 +132,8 @@ def reccon(folder: Path, split: str) -> Iterator[Sample]:
 def dialogues(folder: Path, split: str) -> Iterator[Sample]:
     """EmpatheticDialogues' dialogues with their situations, cut by dialogue (splits.py).
 
-    The situation is the scenario and the fine label the emotion; no cause is annotated, so that line stands
-    unsupervised with the speaker's own latest words.
+    The fine label is the emotion, the basic one in every other dialogue. Neither scenario nor cause is annotated: they
+    are the speaker's longest line and its longest clause, as the understanding head gives quotations too.
     """
     pairs = zip(_rows(folder / "dialogues_valid.jsonl"), _rows(folder / "situations_valid.jsonl"), strict=True)
     for number, (dialogue, _) in enumerate(pairs):
@@ -168,7 +167,7 @@ def support(folder: Path, split: str) -> Iterator[Sample]:
 
 def _felt(text: str, emotion: str) -> Iterator[Sample]:
     yield q.emotion(text, emotion)
-    yield q.sentiment(text, SIGN.get(emotion, -1.0))
+    yield q.sentiment_of(text, emotion)
 
 
 def _intents(corpus: str, folder: Path, split: str) -> Iterator[Sample]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from training.data import questions as q
-from training.data.mixture import NEUTRAL_WORDS, SENTIMENTS, SIGN, Mixture
+from training.data.mixture import NEUTRAL_WORDS, SENTIMENTS, Mixture
+from training.data.questions import SIGN
 from training.data.sample import Clip
 
 
