@@ -1,8 +1,9 @@
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from model.device import on_device, stream_on_device
+from model.device import keep_freed_memory, on_device, stream_on_device
 
 
 def name():
@@ -38,3 +39,14 @@ def test_a_stream_lets_other_work_in_between():
     first = next(stream)
     assert on_device(lambda: "other")() == "other"
     assert [first, *stream] == [(i, on_device(name)()) for i in range(3)]
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_keeping_freed_memory_is_tried_only_where_there_is_glibc(monkeypatch, platform):
+    called = []
+    library = SimpleNamespace(mallopt=lambda *option: called.append(option))
+    monkeypatch.setattr("model.device.sys.platform", platform)
+    monkeypatch.setattr("model.device.ctypes.CDLL", lambda name: library)
+    keep_freed_memory()
+    assert bool(called) == (platform == "linux")
+    assert not called or (-4, 0) in called  # M_MMAP_MAX

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from model.build import nano_emox_tiny
-from model.nano_emox import IGNORED, EncoderOutputs
+from model.nano_emox import IGNORED, EncoderOutputs, SoftTokens
 from model.processor import SLOTS, Inputs
 from tests.model.tiny import tiny_processor
 from training.freeze import freeze
@@ -145,3 +146,16 @@ def test_a_step_changes_what_the_phase_trains_and_nothing_else(phase):
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert changed <= trained
     assert {name.split(".")[0] for name in changed} == {name.split(".")[0] for name in trained}
+
+
+@torch.no_grad()
+def test_soft_tokens_of_other_rows_than_have_places_are_refused(model):
+    processor = tiny_processor()
+    soft = model.soft_tokens(model.encode(inputs(2)))
+    voices = SoftTokens({"audio": soft.tokens["audio"]})
+    rows = [processor.prefix_ids({"audio": 3}), processor.prefix_ids({})]
+    ids = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
+    with pytest.raises(ValueError, match=r"slot audio has \[3, 0\] placeholders for 3 soft tokens in each of 2 rows"):
+        model.embed(ids, voices, processor.placeholders)
+    fitting = model.embed(ids, SoftTokens({"audio": soft.tokens["audio"][:1]}), processor.placeholders)
+    torch.testing.assert_close(fitting[0, ids[0] == processor.placeholders["audio"]], soft.tokens["audio"][0])
