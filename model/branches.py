@@ -92,7 +92,7 @@ class BranchCache:
             inputs_embeds=embeddings,
             attention_mask=mask[None, None].to(device),
             position_ids=positions[None].to(device),
-            past_key_values=self._cache,
+            cache=self._cache,
             use_cache=True,
         ).last_hidden_state[0]
         states: dict[int, list[Tensor]] = {}

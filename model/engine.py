@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _CLAUSE_TOKENS = 6
 """So many tokens of a clause are scored: in a quotation, what follows is nearly certain."""
 _CLAUSES = 16
 """Clauses, counted from the latest, among which the cause is sought."""
+CAUSE_LINES = ("0", "1", "2", "3+")
+"""How many lines ago a line was said: labels of the scaling of `cause/line`."""
 
 LABEL_TASKS: Mapping[str, tuple[str, str, str]] = {
     "emotion": (p.EMOTION_QUESTION, p.EMOTION_LEAD, " {}"),
@@ -231,6 +234,20 @@ class LocalModel:
         shares = scores["cause"].softmax(-1).tolist()
         return tuple(Cause(text, line, share) for (line, text), share in zip(quotable, shares, strict=True))
 
+    def cause_lines(self, prefix: Prefix, emotion: str) -> dict[int, float]:
+        """Line of the dialogue -> the calibrated probability that it holds a cause of `emotion`.
+
+        A feeling may have several causes, so these do not sum to 1. Lines are those that `causes` quotes.
+        """
+        scaling = self._scaling.get("cause/line")
+        lines: dict[int, float] = {}
+        for line, logit, ago in line_logits(self.causes(prefix, emotion), len(prefix.history)):
+            if scaling is not None:
+                at = scaling.labels.index(ago)
+                logit = scaling.weight[at] * logit + scaling.bias[at]
+            lines[line] = 1 / (1 + math.exp(-logit))
+        return lines
+
     @stream_on_device
     @torch.inference_mode()
     def empathize(self, prefix: Prefix, brief: ReplyBrief) -> Iterator[str]:
@@ -295,6 +312,23 @@ class LocalModel:
             at = [scaling.labels.index(label) for label in labels]
             scores = torch.tensor(scaling.weight)[at] * scores.cpu() + torch.tensor(scaling.bias)[at]
         return dict(zip(labels, scores.double().softmax(-1).tolist(), strict=True))
+
+
+def line_logits(causes: Sequence[Cause], now: int) -> list[tuple[int, float, str]]:
+    """Each line with the log-odds of its clauses' share, and how long ago it was said (one of `CAUSE_LINES`).
+
+    Args:
+        causes: clauses whose probabilities sum to 1.
+        now: number of the line said now.
+    """
+    shares: dict[int, float] = {}
+    for cause in causes:
+        shares[cause.line] = shares.get(cause.line, 0.0) + cause.probability
+    found = []
+    for line, share in shares.items():
+        share = min(max(share, 1e-4), 1 - 1e-4)
+        found.append((line, math.log(share / (1 - share)), CAUSE_LINES[min(now - line, len(CAUSE_LINES) - 1)]))
+    return found
 
 
 def _quotable(prefix: Prefix) -> list[tuple[int, str]]:

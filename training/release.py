@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,15 +22,18 @@ from torch.nn import functional as F
 
 from model.build import Manifest, save
 from model.device import keep_freed_memory, on_device
-from model.engine import LocalModel, Scaling
+from model.engine import CAUSE_LINES, LocalModel, Scaling, line_logits
 from model.nano_emox import NanoEmoX
 from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, ModelCard
 from perception.face import FaceTracker
 from perception.types import Modality, UserTurn
 
+from .benches import find
 from .config import RunConfig, load_config
+from .data.cases import Case
 from .data.mixture import Mixture
 from .data.sample import Sample
+from .evaluate import chosen
 from .metrics import classification
 from .prepare import read_turn
 from .run import build, read_corpora, start_from
@@ -74,17 +77,51 @@ def fit_scaling(scores: Tensor, gold: Tensor, labels: tuple[str, ...], penalty: 
     """Weights and biases of least negative log-likelihood; the penalty holds rare labels near one temperature."""
     weight = torch.ones(len(labels), requires_grad=True)
     bias = torch.zeros(len(labels), requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        found = F.cross_entropy(weight * scores + bias, gold)
+        return found + penalty * ((weight - weight.mean()).square().mean() + bias.square().mean())
+
+    _minimise(loss, weight, bias)
+    return Scaling(labels, tuple(weight.tolist()), tuple(bias.tolist()))
+
+
+def fit_cause_lines(model: LocalModel, cases: Sequence[Case], penalty: float = 0.05) -> Scaling:
+    """How the share of a line's clauses becomes the probability that it holds a cause, by how long ago it was said.
+
+    Args:
+        model: whose clause shares are read; it must not be calibrated yet.
+        cases: dialogues with annotated cause lines, of the training split: there are few others.
+    """
+    points = [
+        (logit, CAUSE_LINES.index(ago), float(line in case.cause_lines))
+        for case in track(cases, f"causes, {len(cases)} dialogues")
+        for line, logit, ago in line_logits(
+            model.causes(model.attend(UserTurn(case.text), case.history), case.gold["emotion"]), len(case.history)
+        )
+    ]
+    logits, at, gold = (torch.tensor(column) for column in zip(*points, strict=True))
+    weight = torch.ones(len(CAUSE_LINES), requires_grad=True)
+    bias = torch.zeros(len(CAUSE_LINES), requires_grad=True)
+
+    def loss() -> Tensor:
+        found = F.binary_cross_entropy_with_logits(weight[at] * logits + bias[at], gold)
+        return found + penalty * (weight - weight.mean()).square().mean()
+
+    _minimise(loss, weight, bias)
+    return Scaling(CAUSE_LINES, tuple(weight.tolist()), tuple(bias.tolist()))
+
+
+def _minimise(loss: Callable[[], Tensor], *parameters: Tensor) -> None:
+    optimiser = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = F.cross_entropy(weight * scores + bias, gold)
-        loss = loss + penalty * ((weight - weight.mean()).square().mean() + bias.square().mean())
-        loss.backward()
-        return loss
+        found = loss()
+        found.backward()
+        return found
 
     optimiser.step(closure)
-    return Scaling(labels, tuple(weight.tolist()), tuple(bias.tolist()))
 
 
 def calibration_samples(config: RunConfig, n: int, seed: int = 7) -> dict[str, list[Sample]]:
@@ -154,6 +191,9 @@ def release(config: RunConfig, phase: str, out: Path, n_samples: int, *, lm: Pat
     asked = LocalModel(model, processor, ModelCard(config.variant, "", frozenset(modalities)))
     scaling, metrics = calibrate(asked, calibration_samples(config, n_samples))
     corpora = {name.partition("/")[0] for each in config.phases.values() for name in each.mixture}
+    if "reccon" in corpora:
+        cases = find("reccon", config.data, "train").cases
+        scaling["cause/line"] = fit_cause_lines(asked, chosen(cases, n_samples, seed=7))
     today = datetime.now(UTC).date().isoformat()
     manifest = Manifest(
         variant=config.variant,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.engine import Scaling, open_words
+from model.engine import CAUSE_LINES, Cause, Scaling, line_logits, open_words
 from model.types import EMOTIONS, INTENTS, VOICE_EMOTIONS, ReplyBrief, Thought, Utterance
 from perception.types import Absence, Faces, Frames, Speech, UserTurn
 from tests.model.tiny import tiny_model
@@ -178,3 +178,25 @@ def test_the_cause_is_a_clause_that_was_said(model):
     assert understanding.cause in {cause.text for cause in causes}
     assert understanding.cause in understanding.evidence
     assert understanding.evidence in said[best.line] or understanding.cause != best.text
+
+
+def test_lines_may_each_hold_a_cause():
+    history = [Utterance("user", "My cat ran away because it rained. Then I slept."), Utterance("assistant", "Oh.")]
+    turn = UserTurn("I am sad, and I miss her so.")
+    plain = tiny_model()
+    shares = {line: 0.0 for line in range(3)}
+    for cause in plain.causes(plain.attend(turn, history), "sad"):
+        shares[cause.line] += cause.probability
+    assert plain.cause_lines(plain.attend(turn, history), "sad") == pytest.approx(shares, abs=2e-4)  # which stay off 0 and 1
+
+    sure = tiny_model(scaling={"cause/line": Scaling(CAUSE_LINES, (0.0,) * 4, (2.0, -2.0, 2.0, 0.0))})
+    lines = sure.cause_lines(sure.attend(turn, history), "sad")
+    assert lines == pytest.approx({0: 0.881, 1: 0.119, 2: 0.881}, abs=1e-3)
+
+
+def test_what_was_said_long_ago_is_all_alike():
+    causes = [Cause("a", 0, 0.1), Cause("b", 1, 0.2), Cause("c", 5, 0.4), Cause("d", 5, 0.3)]
+    found = line_logits(causes, 5)
+    assert [(line, ago) for line, _, ago in found] == [(0, "3+"), (1, "3+"), (5, "0")]
+    assert found[2][1] == pytest.approx(np.log(0.7 / 0.3))
+    assert np.isfinite(line_logits([Cause("a", 0, 1.0)], 0)[0][1])

@@ -160,10 +160,10 @@ def test_named_cause_lines_are_scored(tmp_path):
          "cause_turns": [3], "cause_spans": ["broke my leg"]},
     ]  # fmt: skip
     write_lines(tmp_path / "valid.jsonl", [{"id": "d1", "turns": turns}])
-    result = evaluate(find("reccon", tmp_path), ScriptedModel())  # which always names the first line
+    result = evaluate(find("reccon", tmp_path), ScriptedModel())  # which always names the first line and the third
     assert result["n"] == 3
-    assert result["metrics"]["cause_precision"] == pytest.approx(2 / 3)
-    assert result["metrics"]["cause_recall"] == pytest.approx(2 / 4)
+    assert result["metrics"]["cause_precision"] == pytest.approx(3 / 4)
+    assert result["metrics"]["cause_recall"] == pytest.approx(3 / 4)
     assert result["metrics"]["span_f1"] == pytest.approx((2 * 3 / 7 + 1 + 0) / 3)
 
 

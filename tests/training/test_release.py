@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS
+from model.engine import CAUSE_LINES, Cause
+from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, Utterance
 from perception.types import UserTurn
 from tests.training.corpora import ScriptedModel, make_voices
 from training.data import clips
 from training.data import questions as q
-from training.release import calibrate, fit_scaling, halves, labels_of, score
+from training.data.cases import Case
+from training.release import calibrate, fit_cause_lines, fit_scaling, halves, labels_of, score
 
 
 @dataclass
@@ -126,3 +128,22 @@ def test_calibration_brings_confidence_to_how_often_it_is_right():
     assert metrics["emotion/text ece"] < 0.1
     scores, gold, _ = score(Reader(), "emotion", samples)
     assert nll(scaling["emotion/text"], scores, gold) < torch.nn.functional.cross_entropy(scores, gold)
+
+
+class LastLineMind(ScriptedModel):
+    """Finds half of the cause in the line said now and half in the line before."""
+
+    def causes(self, prefix, emotion):
+        now = len(self.histories[-1])
+        return (Cause("before", now - 1, 0.5), Cause("now", now, 0.5))
+
+
+def test_a_line_is_as_probable_a_cause_as_lines_said_so_long_ago_have_been():
+    history = tuple(Utterance("user", f"line {i}") for i in range(3))
+    said_now = [Case(f"{i}", {"emotion": "sad"}, "now", history, cause_lines=frozenset({3})) for i in range(30)]
+    said_before = [Case(f"{i}", {"emotion": "sad"}, "now", history, cause_lines=frozenset({2})) for i in range(10)]
+    scaling = fit_cause_lines(LastLineMind(), said_now + said_before)
+    assert scaling.labels == CAUSE_LINES
+    now, before = (torch.tensor(scaling.bias[at]).sigmoid().item() for at in (0, 1))  # the log-odds of a half are 0
+    assert now == pytest.approx(0.75, abs=0.01)
+    assert before == pytest.approx(0.25, abs=0.01)
