@@ -187,7 +187,9 @@ def test_lines_may_each_hold_a_cause():
     shares = {line: 0.0 for line in range(3)}
     for cause in plain.causes(plain.attend(turn, history), "sad"):
         shares[cause.line] += cause.probability
-    assert plain.cause_lines(plain.attend(turn, history), "sad") == pytest.approx(shares, abs=2e-4)  # which stay off 0 and 1
+    assert plain.cause_lines(plain.attend(turn, history), "sad") == pytest.approx(
+        shares, abs=2e-4
+    )  # which stay off 0 and 1
 
     sure = tiny_model(scaling={"cause/line": Scaling(CAUSE_LINES, (0.0,) * 4, (2.0, -2.0, 2.0, 0.0))})
     lines = sure.cause_lines(sure.attend(turn, history), "sad")
