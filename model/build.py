@@ -6,7 +6,7 @@ A checkpoint is a folder:
 
     manifest.json          what it is: variant, phase, modalities, data, date, metrics, licence, hashes, calibration
     lora/                  low-rank adapters of the language model, as peft writes them
-    branches.safetensors   Q-Formers, face adapter, fusion and the small face network, where trained
+    branches.safetensors   Q-Formers, face adapter, fusion, and the small networks of face and voice, where trained
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ NANO_EMOX_EMBEDDED = NanoEmoxConfig(
     "smollm2-135m",
     CHATML,
     video=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, narrow=True),
-    audio=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, n_positions=8, narrow=True, dropout=0.3),
-    fusion=FusionConfig(width=224, n_heads=4, dropout=0.3),
+    audio=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, n_positions=4, narrow=True, dropout=0.1),
+    fusion=FusionConfig(width=224, n_heads=4, dropout=0.1),
     face=FaceConfig(adapter_width=512, time_embed=True, dropout=0.3),
     lora=LoraSettings(dropout=0.0),
     fuses="faces",
@@ -151,6 +151,9 @@ NANO_EMOX_TINY = NanoEmoxConfig(
     face_px=48,
 )
 VARIANTS = {config.variant: config for config in (NANO_EMOX_2B, NANO_EMOX_EMBEDDED, NANO_EMOX_TINY)}
+
+VOICE = "acoustic.discriminants."
+"""Where the voice network stands in a checkpoint."""
 
 BRANCHES = ("video", "audio", "face", "fusion")
 """Parts that are trained besides LoRA, each a module of `NanoEmoX`."""
@@ -322,17 +325,19 @@ def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _trained_state(model: NanoEmoX) -> dict[str, Tensor]:
-    """Tensors of the branches, and of the face network where it is ours, in bf16, but vectors, which are small, as is.
+    """Tensors of the branches, and of the face and voice networks where they are ours, in bf16.
 
-    Means of features are a hundred times their deviation, which bf16 would not keep apart.
+    Vectors are small and stay as they are: means of features are a hundred times their deviation, which bf16 would not
+    keep apart.
     """
     parts = {name: getattr(model, name) for name in BRANCHES if getattr(model, name) is not None}
     if isinstance(model.facial, CnnFacial):
         parts["facial"] = model.facial
+    state = {f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()}
+    if isinstance(model.acoustic, WhisperAcoustic):
+        state |= {f"{VOICE}{name}": value for name, value in model.acoustic.discriminants.state_dict().items()}
     return {
-        f"{part}.{name}": tensor.to(torch.bfloat16).contiguous() if tensor.ndim > 1 else tensor
-        for part, module in parts.items()
-        for name, tensor in module.state_dict().items()
+        name: tensor.to(torch.bfloat16).contiguous() if tensor.ndim > 1 else tensor for name, tensor in state.items()
     }
 
 

@@ -70,7 +70,7 @@ BENCHES: dict[str, Bench] = {
     "ravdess_av": Bench(
         "av/ravdess_actor01", "views", Table(corpus="ravdess_av"), cases.voice_and_face,
         {"emotion": EMOTIONS}, ("voice", "face"),
-        "one actor, whose voice is in the training split of RAVDESS: nothing follows for other people",
+        "one actor, of whom nothing is trained on: little follows for other people",
     ),
     "emodb": Bench("speech_restricted/emodb", "labels", Table(), cases.voice, {"emotion": _EMODB}, ("voice",),
                    "voice alone; a language and speakers that are not trained on"),

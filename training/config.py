@@ -58,8 +58,8 @@ class RunConfig:
     """Folder of the feature cache; by default `features` in `out`."""
     face_network: Path | None = None
     """Weights from `training.face_network`, for variants with the small face network."""
-    lora: Path | None = None
-    """Adapters of the language model to begin with; they stay frozen until phase 3."""
+    voice_network: Path | None = None
+    """Weights from `training.voice_network`, for variants that hear by Whisper."""
     views: dict[str, int] = field(default_factory=dict)
     """Corpus -> augmented views of its sounds in the cache."""
     seed: int = 42

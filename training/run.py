@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -28,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from model.adapters import add_lora
 from model.build import VARIANTS, compose, load_encoders
 from model.device import keep_freed_memory
+from model.encoders.acoustic import WhisperAcoustic
 from model.encoders.facial import CnnFacial
 from model.nano_emox import EncoderOutputs, NanoEmoX
 from model.processor import Processor
@@ -43,6 +43,7 @@ from .files import write_bytes
 from .freeze import TRAINED
 from .loop import Progressed, TrainingError, train_phase
 from .prepare import Report, prepare
+from .voice_network import FITTED_ON, folds, load_voice
 
 MAX_TOKENS = 160
 """Of a training prompt; older lines of a dialogue are dropped."""
@@ -103,11 +104,26 @@ def prepare_features(config: RunConfig, *, lm: Path | None = None) -> Report:
     samples = [s for split in ("train", "valid") for found in read_corpora(config, split).values() for s in found]
     samples = [sample for sample in samples if sample.clip.sound or sample.clip.pictures]
     parts = [part for part in PARTS if getattr(model, part) is not None]
-    return prepare(samples, model, processor, FeatureCache(cache_folder(config)), views=config.views, parts=parts)
+    at = left_out(config)
+    by_fold: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_fold.setdefault(at.get(sample.clip.sound, 0), []).append(sample)
+    reports = []
+    for fold, some in sorted(by_fold.items()):
+        if isinstance(model.acoustic, WhisperAcoustic) and config.voice_network is not None:
+            load_voice(model.acoustic, config.voice_network, fold)
+        cache = FeatureCache(cache_folder(config))
+        reports.append(prepare(some, model, processor, cache, views=config.views, parts=parts))
+    return Report(
+        sum(report.encoded for report in reports),
+        sum(report.found for report in reports),
+        tuple(skip for report in reports for skip in report.skipped),
+        tuple(path for report in reports for path in report.damaged),
+    )
 
 
 def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, Processor]:
-    """The variant with its frozen weights and its adapters, new or from `config.lora`; branches are new."""
+    """The variant with its frozen weights; branches and adapters are new."""
     if config.variant not in VARIANTS:
         raise TrainingError(f"there is no variant {config.variant!r}: choose from {', '.join(VARIANTS)}")
     variant = VARIANTS[config.variant]
@@ -117,10 +133,7 @@ def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, P
     lm: nn.Module = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16, local_files_only=True, attn_implementation="eager"
     )
-    if config.lora is not None:
-        lm = PeftModel.from_pretrained(lm, str(config.lora), is_trainable=True)  # type: ignore[arg-type]
-    else:
-        lm = add_lora(lm, variant.lora)
+    lm = add_lora(lm, variant.lora)
     branches = {"audio", "face", "fusion"} | ({"video"} if variant.fuses == "frames" else set())
     model = compose(variant, lm=lm, branches=branches, lora=False)
     load_encoders(model)
@@ -128,6 +141,10 @@ def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, P
         if config.face_network is None:
             raise TrainingError("`face_network` is missing in the configuration: train it with training.face_network")
         model.facial.load_state_dict(load_file(config.face_network))
+    if isinstance(model.acoustic, WhisperAcoustic):
+        if config.voice_network is None:
+            raise TrainingError("`voice_network` is missing in the configuration: fit it with training.voice_network")
+        load_voice(model.acoustic, config.voice_network)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model, Processor(tokenizer, variant.prompt, max_tokens=MAX_TOKENS, face_px=variant.face_px)
 
@@ -160,11 +177,29 @@ def start_from(model: NanoEmoX, name: str, config: RunConfig) -> None:
 
 
 def fetcher(config: RunConfig, model: NanoEmoX, processor: Processor) -> Callable[[Drawn], EncoderOutputs]:
-    """From the feature cache."""
+    """From the feature cache; a voice that the voice network was fitted on comes from a fold that has not heard it."""
     cache = FeatureCache(cache_folder(config))
-    encoders = encoder_ids(model, processor)
-    encoders.pop("visual", None) if model.video is None and model.fuses == "faces" else None
-    return lambda drawn: outputs(drawn.sample.clip, cache, encoders, drawn.view)
+    at = left_out(config)
+    encoders = {}
+    for fold in sorted({*at.values(), 0}, reverse=True):  # the last one, of everybody, stays
+        if isinstance(model.acoustic, WhisperAcoustic) and config.voice_network is not None:
+            load_voice(model.acoustic, config.voice_network, fold)
+        encoders[fold] = encoder_ids(model, processor)
+        encoders[fold].pop("visual", None) if model.video is None and model.fuses == "faces" else None
+
+    def fetch(drawn: Drawn) -> EncoderOutputs:
+        clip = drawn.sample.clip
+        return outputs(clip, cache, encoders[at.get(clip.sound, 0)], drawn.view)
+
+    return fetch
+
+
+def left_out(config: RunConfig) -> dict[Path | None, int]:
+    """Sound of a training sample -> the fold of the voice network that has not heard its speaker."""
+    if config.voice_network is None:
+        return {}
+    heard = [s for name in FITTED_ON for s in read_corpus(name, config.data, "train").samples]
+    return dict(folds(heard).items())
 
 
 def cache_folder(config: RunConfig) -> Path:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import HubertConfig, HubertModel, WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from .discriminant import Discriminant
 from .features import Encoder, Features, of_steps
 
 SAMPLE_RATE_HZ = 16_000
@@ -101,31 +101,28 @@ class HubertAcoustic(Encoder):
 
 
 class WhisperAcoustic(Encoder):
-    """Whisper's encoder over a whole utterance, averaged in eight windows of equal length.
+    """What three of Whisper's blocks say of the emotions of a voice, over a whole utterance.
 
-    Overlapping two-second clips of a short utterance would be encoded many times over; one pass costs a fifth and
-    sees it whole. Whisper pads speech to 30 s; here an utterance keeps its own length, in pieces of at most 30 s.
-    The main feature is mean and standard deviation of three blocks, shallow to deep: how something is said lies in the
-    early ones, and in how much they vary. Multi-scale features are the means of the three blocks before the last.
+    How something is said lies in the shallow blocks, and in how much they vary: a block becomes its mean and standard
+    deviation over time, and these become log-probabilities of `n_classes` by discriminants that
+    `training.voice_network` fits. Whatever else is in a few thousand values, of a thousand utterances by a few actors,
+    is who speaks and what is said: trained branches that could read it did so, and heard new people worse
+    (docs/LOG.md).
+
+    The main feature has four steps: all blocks together, then each by itself. Multi-scale features are the latter.
+    Whisper pads speech to 30 s; here an utterance keeps its own length, in pieces of at most 30 s.
     """
 
     reads = "speech"
 
-    def __init__(
-        self,
-        config: WhisperConfig,
-        blocks: tuple[int, ...] | None = None,
-        scales: tuple[int, int, int] | None = None,
-        n_windows: int = 8,
-    ) -> None:
+    def __init__(self, config: WhisperConfig, blocks: tuple[int, int, int] = (1, 2, 3), n_classes: int = 8) -> None:
         super().__init__()
-        depth = config.encoder_layers
         self.encoder = WhisperEncoder(config)
-        self.blocks = blocks or (1, depth // 2, depth - 1)
-        self.scales = scales or (depth - 3, depth - 2, depth - 1)
-        self.n_windows = n_windows
-        self.width = 2 * len(self.blocks) * config.d_model
-        self.scale_widths = (config.d_model,) * 3
+        self.blocks = blocks
+        widths = [2 * config.d_model * n for n in (len(blocks), *(1 for _ in blocks))]
+        self.discriminants = nn.ModuleList(Discriminant(width, n_classes) for width in widths)
+        self.width = n_classes
+        self.scale_widths = (n_classes,) * len(blocks)
         self.eval()
 
     @torch.no_grad()
@@ -133,27 +130,29 @@ class WhisperAcoustic(Encoder):
         """Encode utterances, each float32 (S,) in [-1, 1] at 16 kHz, one after the other: no padding, no batch mates.
 
         Returns:
-            hidden (B, 8, 6 D), scales three times (B, 8, D).
+            hidden (B, 4, n_classes), scales three times (B, 1, n_classes).
         """
-        rows = [self._windows(utterance) for utterance in speech]  # each (n_blocks + 3, 2, 8, D)
-        means = torch.stack([row[:, 0] for row in rows])
-        main = torch.stack(rows)[:, : len(self.blocks)]  # (B, n_blocks, 2, 8, D)
-        hidden = main.permute(0, 3, 1, 2, 4).flatten(2)
-        scales = tuple(means[:, i] for i in range(len(self.blocks), len(self.blocks) + 3))
+        hidden = torch.cat([self.discriminate(self.statistics(utterance)[None]) for utterance in speech])
+        hidden = hidden.to(self.dtype)
+        scales = tuple(hidden[:, i : i + 1] for i in range(1, hidden.shape[1]))
         return Features(hidden, scales, torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device))
 
-    def _windows(self, utterance: Tensor) -> Tensor:
-        """Mean and standard deviation of each wanted block in each window: (n_wanted, 2, n_windows, D)."""
+    def discriminate(self, statistics: Tensor) -> Tensor:
+        """Statistics (B, n_blocks, 2 D) -> log-probabilities (B, 1 + n_blocks, n_classes)."""
+        whole, *single = self.discriminants
+        return torch.stack([whole(statistics.flatten(1)), *(d(statistics[:, i]) for i, d in enumerate(single))], 1)
+
+    @torch.no_grad()
+    def statistics(self, utterance: Tensor) -> Tensor:
+        """Mean and standard deviation over time of each block: float32 (n_blocks, 2 D) of an utterance (S,)."""
         if utterance.dim() != 1 or not utterance.is_floating_point():
             raise ValueError(f"an utterance is {tuple(utterance.shape)} {utterance.dtype}, expected (S,) float32")
-        shortest = 2 * HOP_SAMPLES * self.n_windows  # one position a window
+        shortest = 2 * HOP_SAMPLES * 2  # two positions, as one has no deviation
         utterance = F.pad(utterance, (0, max(0, shortest - len(utterance))))
         longest = 2 * HOP_SAMPLES * self.encoder.config.max_source_positions
         pieces = [piece for piece in utterance.split(longest) if len(piece) >= shortest]
-        states = torch.cat([self._states(piece) for piece in pieces], dim=1)  # (n_wanted, T, D)
-        bounds = torch.linspace(0, states.shape[1], self.n_windows + 1).long()
-        windows = [states[:, start:end] for start, end in pairwise(bounds.tolist())]
-        return torch.stack([torch.stack([w.mean(1), w.std(1, correction=0)], dim=1) for w in windows], dim=2)
+        states = torch.cat([self._states(piece) for piece in pieces], dim=1).float()  # (n_blocks, T, D)
+        return torch.cat([states.mean(1), states.std(1, correction=0)], dim=1)
 
     def _states(self, piece: Tensor) -> Tensor:
         mel = log_mel(piece[None, : len(piece) // (2 * HOP_SAMPLES) * 2 * HOP_SAMPLES]).to(self.dtype)
@@ -161,10 +160,10 @@ class WhisperAcoustic(Encoder):
         x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
         x = x + encoder.embed_positions.weight[: x.shape[1]]
         states = [x]
-        for layer in encoder.layers[: max(*self.blocks, *self.scales)]:  # what lies above is not read
+        for layer in encoder.layers[: max(self.blocks)]:  # what lies above is not read
             out = layer(states[-1], None)
             states.append(out[0] if isinstance(out, tuple) else out)
-        return torch.cat([states[k] for k in (*self.blocks, *self.scales)])
+        return torch.cat([states[k] for k in self.blocks])
 
     def load_encoder(self, state: Mapping[str, Tensor]) -> None:
         """Load a whole Whisper encoder strictly."""

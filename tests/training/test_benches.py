@@ -103,14 +103,14 @@ def test_a_test_split_is_never_cut(tmp_path):
     assert len(find("empathetic_dialogues", tmp_path, "test").cases) == 12
 
 
-def test_one_actor_is_cut_by_repetition_but_not_for_a_test(tmp_path):
+def test_one_actor_validates_as_a_whole(tmp_path):
     rows = [
         {"clip": f"01-01-03-01-01-{n}-01", "emotion": "happy", "actor": "1", "faces_mp4": "x.mp4"} for n in ("01", "02")
     ]
     write_table(tmp_path / "labels.csv", rows)
-    assert [case.name for case in find("ravdess_av", tmp_path, "valid").cases] == ["01-01-03-01-01-02-01"]
-    assert [case.name for case in find("ravdess_av", tmp_path, "train").cases] == ["01-01-03-01-01-01-01"]
-    assert len(find("ravdess_av", tmp_path, "test").cases) == 2
+    assert len(find("ravdess_av", tmp_path, "valid").cases) == len(find("ravdess_av", tmp_path, "test").cases) == 2
+    with pytest.raises(CorpusError, match="nothing in train"):
+        find("ravdess_av", tmp_path, "train")
 
 
 def test_every_corpus_that_is_cut_has_a_benchmark():

@@ -13,7 +13,7 @@ from training.data.splits import is_valid
         ("mintrec2", 0, "dia19_utt3.mp4", True),
         ("mintrec2", 9, "dia20_utt9.mp4", False),
         ("ravdess_av", 0, "01-01-03-01-01-02-01", True),
-        ("ravdess_av", 9, "01-01-03-02-01-01-01", False),
+        ("ravdess_av", 9, "01-01-03-02-01-01-01", True),
         ("isear", 9, "", True),
         ("isear", 10, "", False),
         ("merr", 19, "", True),
@@ -21,7 +21,7 @@ from training.data.splits import is_valid
         ("esconv", 8, "", False),
     ],
 )
-def test_corpora_are_cut_by_season_dialogue_repetition_or_position(corpus, position, name, expected):
+def test_corpora_are_cut_by_season_dialogue_actor_or_position(corpus, position, name, expected):
     assert is_valid(corpus, position, name) is expected
 
 

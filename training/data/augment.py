@@ -11,7 +11,7 @@ import soxr
 from perception.types import SAMPLE_RATE_HZ
 
 # Chance of each change, and its range.
-SPEED_P, SPEED = 0.8, (0.88, 1.12)
+SPEED_P, SPEED = 0.8, (0.82, 1.22)
 ROOM_P, ROOM_DECAY_S, ROOM_LEVEL_DB = 0.3, (0.15, 0.6), (-15.0, 0.0)
 TELEPHONE_P, TELEPHONE_HZ = 0.15, (300.0, 3400.0)
 LOW_PASS_P, LOW_PASS_HZ = 0.2, (2500.0, 7000.0)
@@ -37,7 +37,7 @@ def augment(samples: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         draw: decides which changes, and how much.
 
     Returns:
-        float32 (T',) in [-1, 1], T' within an eighth of T; made quieter as a whole where it would clip.
+        float32 (T',) in [-1, 1], T' within a quarter of T; made quieter as a whole where it would clip.
 
     Raises:
         ValueError: not one row of samples, or none at all.

@@ -15,6 +15,7 @@ from model import processor as p
 from .cases import TO_OURS
 from .layouts import Layout, Row, Table, Zipped
 from .sample import Clip, CorpusError, Sample
+from .splits import SEEN_ACTOR
 
 WITHOUT_OURS = frozenset({"bored", "boredom"})
 """Labels of these corpora for which there is no basic emotion; their clips are left out."""
@@ -23,8 +24,13 @@ _FER2013 = Zipped({"train": "train", "valid": "publictest", "test": "privatetest
 
 
 def ravdess(root: Path, split: str) -> Iterator[Sample]:
-    """RAVDESS speech: eight acted emotions; "calm" stays "calm", which a voice can be without a face."""
-    yield from _voices("ravdess", root, split)
+    """RAVDESS speech: eight acted emotions; "calm" stays "calm", which a voice can be without a face.
+
+    The actor of `ravdess_av` is left out of training.
+    """
+    for sample in _voices("ravdess", root, split):
+        if split != "train" or sample.speaker != SEEN_ACTOR:
+            yield sample
 
 
 def emodb(root: Path, split: str, left_out: Counter[str] | None = None) -> Iterator[Sample]:
@@ -44,15 +50,12 @@ def urdu(root: Path, split: str) -> Iterator[Sample]:
 
 
 def ravdess_av(root: Path, split: str) -> Iterator[Sample]:
-    """One actor of RAVDESS with face crops and voice: the first repetition of each trial trains, the second validates.
+    """One actor of RAVDESS with face crops and voice: all trials validate, none trains.
 
     A trial without face crops is passed over.
     """
-    repetition = {"train": "1", "valid": "2"}.get(split)
-    if repetition is None:
-        raise CorpusError(f"ravdess_av has no split {split}: choose from train, valid")
-    for row in _rows(Table(), root, split):
-        if _cell(row, "repetition", root) == repetition and (video := _cell(row, "faces_mp4", root)):
+    for row in _rows(Table(corpus="ravdess_av"), root, split):
+        if video := _cell(row, "faces_mp4", root):
             clip = Clip(sound=root / video, pictures=root / video, cropped=True)
             name, word = _cell(row, "clip", root), _cell(row, "emotion", root)
             label = _label(word, name, root)

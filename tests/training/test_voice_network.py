@@ -1,0 +1,102 @@
+"""The voice network: who it has heard, how well it hears others, and that voices are encoded once."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.types import VOICE_EMOTIONS
+from tests.model.test_encoders_acoustic import tiny_whisper
+from tests.training.corpora import make_voices
+from training import voice_network
+from training.data.sources import read_corpus
+from training.voice_network import N_FOLDS, Settings, fit, folds, load_voice, temperature, train
+
+CORPUS_WORDS = dict(zip(VOICE_EMOTIONS, VOICE_EMOTIONS, strict=True)) | {"fear": "fearful", "surprise": "surprised"}
+SPEAKERS = [f"{n:02d}" for n in range(2, 10)]
+
+
+def stand_in(monkeypatch, told=None):
+    """Statistics that hold the label, and the speaker in other values."""
+
+    def statistics(samples, encoder, views):
+        if told is not None:
+            told.append(len(samples))
+        draw = torch.Generator().manual_seed(0)
+        rows = 0.3 * torch.randn(len(samples), 1 + views, 3, 32, generator=draw)
+        for row, sample in zip(rows, samples, strict=True):
+            row[..., VOICE_EMOTIONS.index(sample.label)] += 2
+            row[..., 16 + int(sample.speaker)] += 5
+        return rows.half()
+
+    monkeypatch.setattr(voice_network, "statistics", statistics)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    rows = [
+        (f"{speaker}-{label}.wav", CORPUS_WORDS[label], speaker, "train", 0.2)
+        for speaker in SPEAKERS for label in VOICE_EMOTIONS
+    ]  # fmt: skip
+    make_voices(tmp_path / "data" / "speech" / "ravdess", rows)
+    return Settings(tmp_path / "data", tmp_path / "out", views=2)
+
+
+def test_unheard_speakers_are_understood_and_the_scores_are_written(corpus, monkeypatch):
+    stand_in(monkeypatch)
+    recalls = train(corpus, tiny_whisper())
+    assert min(recalls.values()) > 0.95
+    facts = json.loads((corpus.out / "scores.json").read_text())
+    assert facts["n"] == len(SPEAKERS) * 8
+    assert len(facts["temperatures"]) == 4
+
+
+def test_no_network_has_heard_the_speakers_of_its_fold(corpus, monkeypatch):
+    stand_in(monkeypatch)
+    train(corpus, tiny_whisper())
+    before = load_file(corpus.out / "voice_network.safetensors")
+    samples = read_corpus("ravdess", corpus.data, "train").samples
+    at = folds(samples)
+    assert set(at.values()) == set(range(1, N_FOLDS + 1))
+    for fold in at.values():
+        assert len({s.speaker for s in samples if at[s.clip.sound] == fold}) == len(SPEAKERS) / N_FOLDS
+
+    rows = load_file(corpus.out / "statistics.safetensors")["rows"]
+    unheard = [at[s.clip.sound] == 2 for s in samples]
+    rows[unheard] += 7  # what those speakers say now sounds otherwise
+    encoder = tiny_whisper()
+    labels = torch.tensor([VOICE_EMOTIONS.index(s.label) for s in samples])
+    heard = ~torch.tensor(unheard)
+    temperatures = json.loads((corpus.out / "scores.json").read_text())["temperatures"]
+    fit(encoder, rows[heard], labels[heard], corpus.shrinkage, temperatures)
+    again = encoder.discriminants.state_dict()
+    load_voice(encoder, corpus.out / "voice_network.safetensors", 2)
+    for name, value in encoder.discriminants.state_dict().items():
+        assert torch.equal(value, before[f"2.{name}"])
+        assert torch.allclose(value, again[name], atol=1e-5)
+
+
+def test_voices_are_encoded_once(corpus, monkeypatch):
+    told = []
+    stand_in(monkeypatch, told)
+    train(corpus, tiny_whisper())
+    train(replace(corpus, shrinkage=0.5), tiny_whisper())
+    assert told == [len(SPEAKERS) * 8]
+    with pytest.raises(ValueError, match="is of other voices"):
+        train(replace(corpus, views=3), tiny_whisper())
+
+
+def test_real_utterances_have_as_many_rows_as_views(corpus):
+    samples = read_corpus("ravdess", corpus.data, "train").samples[:2]
+    rows = voice_network.statistics(samples, tiny_whisper(), views=2)
+    assert rows.shape == (2, 3, 3, 32)
+    assert not torch.equal(rows[0, 0], rows[0, 1])
+
+
+def test_the_temperature_makes_scores_as_sure_as_they_are_right():
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(4000, 5, generator=draw)
+    labels = torch.multinomial(scores.softmax(-1), 1, generator=draw)[:, 0]
+    assert temperature(6 * scores, labels) == pytest.approx(6, rel=0.12)
