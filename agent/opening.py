@@ -56,12 +56,12 @@ def load_model(settings: Settings) -> AffectModel:
     """The Nano-EmoX that the settings name."""
     import torch
 
-    from model.build import load
-    from model.weights import locate
+    from model.build import checkpoints_language_model, load
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    return load(locate("smollm2"), settings.checkpoint)
+    folder = checkpoints_language_model(settings.checkpoint, settings.weights)
+    return load(folder, settings.checkpoint, sources=settings.weights)
 
 
 def open_store(settings: Settings) -> MemoryStore:

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     checkpoint: Path | None = None
     """Folder of a Nano-EmoX checkpoint; by default the one that comes with the package."""
 
+    weights: dict[str, str] = Field(default_factory=dict)
+    """Part of the model (lm, visual, acoustic, facial) -> folder or hub repository of its weights, where the
+    checkpoint is of a variant whose weights no package ships."""
+
     speaker: str = "piper"
     """`piper`, or `coqui:MODEL`, where MODEL is a released model's name or a folder."""
 

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,11 @@ from .engine import LocalModel, Scaling
 from .fusion import ExpertFusion
 from .nano_emox import NanoEmoX
 from .processor import Processor
+from .published import load_published
 from .qformer import QFormer
 from .quantize import speed_up_decoding
 from .types import ModelCard
-from .weights import locate, read_state
+from .weights import locate, read_state, resolve
 
 TINY_WIDTH = 32
 
@@ -120,7 +121,23 @@ LANGUAGE_MODELS: dict[str, Callable[[], nn.Module]] = {
     "tiny-llama": _tiny_lm,
 }
 
-NANO_EMOX_2B = NanoEmoxConfig("nano_emox_2b", "clip-vit-l14", "hubert-large", "swin-b", "qwen2.5-1.5b", RELEASED)
+PACKAGED = {"smollm2-135m": "smollm2"}
+"""Language models that a package ships: key of `LANGUAGE_MODELS` -> name of its weights."""
+
+NANO_EMOX_2B = NanoEmoxConfig(
+    "nano_emox_2b",
+    "clip-vit-l14",
+    "hubert-large",
+    "swin-b",
+    "qwen2.5-1.5b",
+    RELEASED,
+    sources={
+        "lm": "Qwen/Qwen2.5-1.5B-Instruct",
+        "visual": "openai/clip-vit-large-patch14",
+        "acoustic": "TencentGameMate/chinese-hubert-large",
+        "facial": "kartiknarayan/facexformer",
+    },
+)
 NANO_EMOX_EMBEDDED = NanoEmoxConfig(
     "nano_emox_embedded",
     "mobilenet-v2",
@@ -259,22 +276,26 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 @on_device
-def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu") -> LocalModel:
+def load(
+    lm_folder: Path,
+    checkpoint: Path | None = None,
+    *,
+    device: str = "cpu",
+    sources: Mapping[str, str] | None = None,
+) -> LocalModel:
     """Load a checkpoint over its language model, ready to be asked; only what it was trained for is built.
 
     Args:
         lm_folder: local folder of the language model the checkpoint's variant is made of.
         checkpoint: folder of the checkpoint; by default the embedded one.
         device: where it runs.
+        sources: where weights of encoders come from instead, see `load_encoders`.
 
     Raises:
         CheckpointError: as `read_manifest`, or tensors that do not fit the variant.
     """
     checkpoint = checkpoint or embedded_checkpoint()
-    manifest = read_manifest(checkpoint)
-    if manifest.variant not in VARIANTS:
-        raise CheckpointError(f"{checkpoint} is for {manifest.variant}, which is none of {', '.join(VARIANTS)}")
-    config = VARIANTS[manifest.variant]
+    manifest, config = _known(checkpoint)
     lm: nn.Module = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16, local_files_only=True)
     if (checkpoint / "lora").is_dir():
         lm = _with_merged_lora(lm, checkpoint / "lora", config)
@@ -282,7 +303,7 @@ def load(lm_folder: Path, checkpoint: Path | None = None, *, device: str = "cpu"
     state = load_file(file) if file.is_file() else {}
     model = compose(config, lm=lm, branches={name.split(".")[0] for name in state} & set(BRANCHES), lora=False)
     _fill(model, state, checkpoint)
-    load_encoders(model)
+    load_encoders(model, {**config.sources, **(sources or {})})
     tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True)
     processor = Processor(tokenizer, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
     card = ModelCard(manifest.variant, manifest.version, frozenset(manifest.modalities))
@@ -354,12 +375,50 @@ def _fill(model: NanoEmoX, state: dict[str, Tensor], checkpoint: Path) -> None:
     model.load_state_dict(state, strict=False)  # the rest is frozen and loaded from its own source
 
 
-def load_encoders(model: NanoEmoX) -> None:
-    """Fill the frozen encoders from the packages that ship their weights; those of the tiny variant stay random."""
+def language_model(config: NanoEmoxConfig, sources: Mapping[str, str] | None = None) -> Path:
+    """Folder of a variant's language model.
+
+    Raises:
+        MissingWeights: it is not installed, or cannot be fetched.
+    """
+    source = {**config.sources, **(sources or {})}.get("lm")
+    return locate(PACKAGED[config.lm]) if source is None else resolve(source)
+
+
+def checkpoints_language_model(checkpoint: Path | None = None, sources: Mapping[str, str] | None = None) -> Path:
+    """Folder of the language model that a checkpoint was made over; by default the embedded checkpoint's.
+
+    Raises:
+        CheckpointError, MissingWeights: as `read_manifest` and `language_model`.
+    """
+    return language_model(_known(checkpoint or embedded_checkpoint())[1], sources)
+
+
+def load_encoders(model: NanoEmoX, sources: Mapping[str, str] | None = None) -> None:
+    """Fill the frozen encoders from the packages that ship their weights, or from `sources`.
+
+    Args:
+        model: whose encoders are filled; those of the tiny variant stay random without a source.
+        sources: part -> folder or hub repository, see `published.load_published`.
+
+    Raises:
+        WeightsError: weights are missing or do not fit.
+    """
     if isinstance(model.visual, MobileNetVisual):
         model.visual.net.load_state_dict(mobilenet_state(locate("mobilenet-v2")))
     if isinstance(model.acoustic, WhisperAcoustic):
         model.acoustic.load_encoder(read_state(locate("whisper-base-encoder")))
+    for part, source in (sources or {}).items():
+        if part != "lm" and (encoder := getattr(model, part)) is not None:
+            load_published(encoder, source)
+
+
+def _known(checkpoint: Path) -> tuple[Manifest, NanoEmoxConfig]:
+    """A checkpoint's manifest, and the variant it is of."""
+    manifest = read_manifest(checkpoint)
+    if manifest.variant not in VARIANTS:
+        raise CheckpointError(f"{checkpoint} is for {manifest.variant}, which is none of {', '.join(VARIANTS)}")
+    return manifest, VARIANTS[manifest.variant]
 
 
 def _with_merged_lora(lm: nn.Module, folder: Path, config: NanoEmoxConfig) -> nn.Module:

@@ -6,6 +6,7 @@ are those of arXiv 2603.02123.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -106,3 +107,5 @@ class NanoEmoxConfig:
     """Side of the face crops the facial encoder gets."""
     max_tokens: int = 1024
     """Longest prompt in tokens; the dialogue is shortened from its oldest line, never the placeholders."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Part (`lm`, `visual`, `acoustic`, `facial`) -> repository of its weights, where no package ships them."""

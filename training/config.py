@@ -60,6 +60,9 @@ class RunConfig:
     """Weights from `training.face_network`, for variants with the small face network."""
     voice_network: Path | None = None
     """Weights from `training.voice_network`, for variants that hear by Whisper."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Part (`lm`, `visual`, `acoustic`, `facial`) -> folder or hub repository of its weights, instead of the variant's
+    own; see model/published.py."""
     views: dict[str, int] = field(default_factory=dict)
     """Corpus -> augmented views of its sounds in the cache."""
     seed: int = 42
@@ -98,6 +101,9 @@ def load_config(path: Path, **overrides: Path | None) -> RunConfig:
             raise ConfigError(f"{path} names the phase {name!r}, expected some of {', '.join(TRAINED)}")
     given["phases"] = {str(name): _made(Phase, settings, f"{path}, phase {name}") for name, settings in phases.items()}
     config: RunConfig = _made(RunConfig, given, str(path))
+    odd = set(config.weights) - {"lm", "visual", "acoustic", "facial"}
+    if odd:
+        raise ConfigError(f"{path}: `weights` names {min(odd)!r}, expected some of lm, visual, acoustic, facial")
     for name, phase in config.phases.items():
         for start in phase.start:
             if start not in config.phases:

@@ -25,13 +25,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.adapters import add_lora
-from model.build import VARIANTS, compose, load_encoders
+from model.build import VARIANTS, compose, language_model, load_encoders
 from model.device import keep_freed_memory
 from model.encoders.acoustic import WhisperAcoustic
 from model.encoders.facial import CnnFacial
 from model.nano_emox import EncoderOutputs, NanoEmoX
 from model.processor import Processor
-from model.weights import locate
 
 from .config import RunConfig, as_table
 from .curves import draw_curves
@@ -47,9 +46,6 @@ from .voice_network import FITTED_ON, folds, load_voice
 
 MAX_TOKENS = 160
 """Of a training prompt; older lines of a dialogue are dropped."""
-
-LANGUAGE_MODELS = {"smollm2-135m": "smollm2"}
-"""A variant's language model -> the name of its weights in `model.weights`."""
 
 
 def train(names: Iterable[str], config: RunConfig, *, lm: Path | None = None) -> list[Progressed]:
@@ -128,15 +124,18 @@ def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, P
         raise TrainingError(f"there is no variant {config.variant!r}: choose from {', '.join(VARIANTS)}")
     variant = VARIANTS[config.variant]
     torch.manual_seed(config.seed)
-    folder = lm_folder or locate(LANGUAGE_MODELS[variant.lm])
-    # Eager attention: on a CPU the backward pass of the fused one takes five times as long on short rows.
+    folder = lm_folder or language_model(variant, config.weights)
+    # On a CPU the backward pass of fused attention takes five times as long on short rows as that of eager attention.
     lm: nn.Module = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16, local_files_only=True, attn_implementation="eager"
+        folder,
+        dtype=torch.bfloat16,
+        local_files_only=True,
+        attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
     )
     lm = add_lora(lm, variant.lora)
     branches = {"audio", "face", "fusion"} | ({"video"} if variant.fuses == "frames" else set())
     model = compose(variant, lm=lm, branches=branches, lora=False)
-    load_encoders(model)
+    load_encoders(model, {**variant.sources, **config.weights})
     if isinstance(model.facial, CnnFacial):
         if config.face_network is None:
             raise TrainingError("`face_network` is missing in the configuration: train it with training.face_network")
