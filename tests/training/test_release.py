@@ -104,21 +104,22 @@ def texts(n=40):
     return [q.emotion(f"{'sad' if i % 4 == 3 else LABELS[i % 3]} words", LABELS[i % 3]) for i in range(n)]
 
 
-def test_one_half_is_fitted_and_the_other_measured():
+def test_each_half_is_measured_by_what_was_fitted_on_the_other():
     samples = texts()
     scaling, metrics = calibrate(Reader(), {"emotion/text": samples, "intent/text": []})
     assert set(scaling) == {"emotion/text"}
-    assert metrics["emotion/text n"] == 20
-    _fitting, unseen = halves(samples)
-    right = [samples[i].text.split()[0] == samples[i].label for i in unseen]
-    assert metrics["emotion/text accuracy"] == pytest.approx(sum(right) / 20, abs=0.05)
+    assert metrics["emotion/text n"] == 40
+    right = [sample.text.split()[0] == sample.label for sample in samples]
+    assert metrics["emotion/text accuracy"] == pytest.approx(sum(right) / 40, abs=0.05)
 
+    first, second = halves(samples)
     changed = list(samples)
-    for i in unseen:
-        changed[i] = q.emotion(samples[i].text, "disgust")
+    for i in first:  # who says sad is happy here, so the other half is misread, and it misreads this one
+        changed[i] = q.emotion(samples[i].text, "happy" if samples[i].text.startswith("sad") else "disgust")
     again, worse = calibrate(Reader(), {"emotion/text": changed})
-    assert again == scaling
-    assert worse["emotion/text accuracy"] == 0
+    assert again != scaling
+    assert worse["emotion/text accuracy"] < metrics["emotion/text accuracy"] - 0.3
+    assert len(first) == len(second) == 20
 
 
 def test_calibration_brings_confidence_to_how_often_it_is_right():
