@@ -5,12 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import training.run
+from model.nano_emox import NanoEmoX
+from model.processor import Inputs
 from model.types import VOICE_EMOTIONS
 from tests.model.test_encoders_acoustic import tiny_whisper
+from tests.model.tiny import tiny_processor
+from tests.perception.clips import make_clip, tone
 from tests.training.corpora import make_voices
 from training import voice_network
+from training.config import Phase, RunConfig
+from training.data.mixture import Drawn
 from training.data.sources import read_corpus
 from training.voice_network import N_FOLDS, Settings, fit, folds, load_voice, temperature, train
 
@@ -100,3 +107,34 @@ def test_the_temperature_makes_scores_as_sure_as_they_are_right():
     scores = torch.randn(4000, 5, generator=draw)
     labels = torch.multinomial(scores.softmax(-1), 1, generator=draw)[:, 0]
     assert temperature(6 * scores, labels) == pytest.approx(6, rel=0.12)
+
+
+def test_the_curriculum_hears_a_voice_by_the_network_that_has_not_heard_its_speaker(corpus, monkeypatch):
+    table = corpus.data / "speech" / "ravdess" / "labels.csv"
+    make_clip(table.parent / "valid.wav", audio="pcm_s16le", layout="mono", rate_hz=16_000, sound=tone(16_000, 0.5))
+    table.write_text(table.read_text() + "valid.wav,sad,17,valid\n")
+    model = NanoEmoX(torch.nn.Identity(), acoustic=tiny_whisper())
+    networks = {}
+    for fold in range(N_FOLDS + 1):  # each says its number
+        for discriminant in model.acoustic.discriminants:
+            discriminant.bias.zero_()
+            discriminant.bias[fold] = 5.0
+        networks |= {
+            f"{fold}.{name}": value.clone() for name, value in model.acoustic.discriminants.state_dict().items()
+        }
+    save_file(networks, corpus.out.with_suffix(".safetensors"))
+    phases = {"1.1": Phase({"ravdess": 1.0}, steps=1, lr=1.0, min_lr=1.0)}
+    config = RunConfig("nano_emox_tiny", corpus.data, corpus.out, phases, views={"ravdess": 1},
+                       voice_network=corpus.out.with_suffix(".safetensors"))  # fmt: skip
+    monkeypatch.setattr(training.run, "build", lambda config, lm: (model, tiny_processor()))
+    report = training.run.prepare_features(config)
+    assert not report.skipped
+
+    fetch = training.run.fetcher(config, model, tiny_processor())
+    at = folds(read_corpus("ravdess", corpus.data, "train").samples)
+    for split in ("train", "valid"):
+        for sample in read_corpus("ravdess", corpus.data, split).samples:
+            for view in (0, 1) if split == "train" else (0,):
+                said = fetch(Drawn(sample, view)).acoustic.hidden.argmax(-1)
+                assert (said == at.get(sample.clip.sound, 0)).all()
+    assert (model.encode(Inputs(speech=(torch.randn(16_000),))).acoustic.hidden.argmax(-1) == 0).all()
