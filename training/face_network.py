@@ -168,7 +168,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights; an unfinished run goes on")
     parser.add_argument("--epochs", type=int, default=Settings.epochs)
     parser.add_argument("--seed", type=int, default=Settings.seed)
-    train(Settings(**vars(parser.parse_args())))
+    try:
+        train(Settings(**vars(parser.parse_args())))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

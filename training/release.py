@@ -26,6 +26,7 @@ from model.device import keep_freed_memory, on_device
 from model.engine import CAUSE_LINES, LocalModel, Scaling, line_logits
 from model.nano_emox import NanoEmoX
 from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, ModelCard
+from model.weights import WeightsError
 from perception.face import FaceTracker
 from perception.types import Modality, UserTurn
 
@@ -35,6 +36,7 @@ from .data.cases import Case
 from .data.mixture import Mixture
 from .data.sample import Sample
 from .evaluate import chosen
+from .loop import TrainingError
 from .metrics import classification
 from .prepare import read_turn
 from .run import build, read_corpora, start_from
@@ -236,7 +238,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
     parser.add_argument("--samples", type=int, default=400, help="validation samples of each kind")
     options = parser.parse_args()
-    manifest = release(load_config(options.config, data=options.data), options.phase, options.out, options.samples)
+    try:
+        config = load_config(options.config, data=options.data)
+        manifest = release(config, options.phase, options.out, options.samples)
+    except (ValueError, OSError, WeightsError, TrainingError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     print(json.dumps(manifest.metrics, indent=1))
 
 

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from model.build import ACOUSTICS, NANO_EMOX_EMBEDDED
 from model.encoders.acoustic import WhisperAcoustic
 from model.types import VOICE_EMOTIONS
-from model.weights import locate, read_state
+from model.weights import WeightsError, locate, read_state
 from perception.media import read_clip
 
 from .data.augment import augment, generator
@@ -89,10 +89,9 @@ def fit(
     encoder: WhisperAcoustic, rows: Tensor, labels: Tensor, shrinkage: float, temperatures: Sequence[float]
 ) -> None:
     """Fit all discriminants on statistics (N, 1 + views, n_blocks, 2 D) with labels (N,)."""
-    flat, repeated = rows.flatten(0, 1).float(), labels.repeat_interleave(rows.shape[1])
-    features = [flat.flatten(1), *flat.unbind(1)]
-    for discriminant, feature, temperature in zip(encoder.discriminants, features, temperatures, strict=True):
-        discriminant.fit(feature, repeated, shrinkage=shrinkage, temperature=temperature)  # type: ignore[operator]
+    parts, repeated = encoder.parts(rows.flatten(0, 1).float()), labels.repeat_interleave(rows.shape[1])
+    for discriminant, part, temperature in zip(encoder.discriminants, parts, temperatures, strict=True):
+        discriminant.fit(part, repeated, shrinkage=shrinkage, temperature=temperature)  # type: ignore[operator]
 
 
 def temperature(log_probabilities: Tensor, labels: Tensor) -> float:
@@ -128,8 +127,9 @@ def train(settings: Settings, encoder: WhisperAcoustic) -> dict[float, float]:
     settings.out.mkdir(parents=True, exist_ok=True)
     save_tensors({"rows": rows}, kept)
 
-    recalls = {s: cross_fit(encoder, rows, labels, fold, s)[1] for s in {*SHRINKAGES, settings.shrinkage}}
-    temperatures, _ = cross_fit(encoder, rows, labels, fold, settings.shrinkage)
+    crossed = {s: cross_fit(encoder, rows, labels, fold, s) for s in sorted({*SHRINKAGES, settings.shrinkage})}
+    recalls = {shrinkage: recall for shrinkage, (_, recall) in crossed.items()}
+    temperatures, _ = crossed[settings.shrinkage]
     state: dict[str, Tensor] = {}
     for k in range(N_FOLDS + 1):
         fit(encoder, rows[fold != k], labels[fold != k], settings.shrinkage, temperatures)
@@ -142,8 +142,8 @@ def train(settings: Settings, encoder: WhisperAcoustic) -> dict[float, float]:
 
 def _scores(encoder: WhisperAcoustic, rows: Tensor) -> Tensor:
     """Scores before they become log-probabilities, which are cut off below: (N, n_discriminants, C)."""
-    features = [rows.flatten(1), *rows.unbind(1)]
-    return torch.stack([d.scores(x) for d, x in zip(encoder.discriminants, features, strict=True)], 1)  # type: ignore[operator]
+    read = zip(encoder.discriminants, encoder.parts(rows), strict=True)
+    return torch.stack([discriminant.scores(part) for discriminant, part in read], 1)  # type: ignore[operator]
 
 
 def main() -> None:
@@ -156,8 +156,12 @@ def main() -> None:
     settings = Settings(**vars(parser.parse_args()))
     encoder = ACOUSTICS[NANO_EMOX_EMBEDDED.acoustic]()
     assert isinstance(encoder, WhisperAcoustic)
-    encoder.load_encoder(read_state(locate("whisper-base-encoder")))
-    for shrinkage, recall in sorted(train(settings, encoder).items()):
+    try:
+        encoder.load_encoder(read_state(locate("whisper-base-encoder")))
+        recalls = train(settings, encoder)
+    except (ValueError, OSError, WeightsError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    for shrinkage, recall in recalls.items():
         print(f"shrinkage {shrinkage}: unweighted recall {recall:.3f} on speakers not fitted on")
 
 

@@ -139,8 +139,13 @@ class WhisperAcoustic(Encoder):
 
     def discriminate(self, statistics: Tensor) -> Tensor:
         """Statistics (B, n_blocks, 2 D) -> log-probabilities (B, 1 + n_blocks, n_classes)."""
-        whole, *single = self.discriminants
-        return torch.stack([whole(statistics.flatten(1)), *(d(statistics[:, i]) for i, d in enumerate(single))], 1)
+        read = zip(self.discriminants, self.parts(statistics), strict=True)
+        return torch.stack([discriminant(part) for discriminant, part in read], 1)
+
+    @staticmethod
+    def parts(statistics: Tensor) -> list[Tensor]:
+        """What each discriminant reads of statistics (B, n_blocks, 2 D): all blocks, then each by itself."""
+        return [statistics.flatten(1), *statistics.unbind(1)]
 
     @torch.no_grad()
     def statistics(self, utterance: Tensor) -> Tensor:

@@ -138,3 +138,16 @@ def test_the_curriculum_hears_a_voice_by_the_network_that_has_not_heard_its_spea
                 said = fetch(Drawn(sample, view)).acoustic.hidden.argmax(-1)
                 assert (said == at.get(sample.clip.sound, 0)).all()
     assert (model.encode(Inputs(speech=(torch.randn(16_000),))).acoustic.hidden.argmax(-1) == 0).all()
+
+
+def test_a_missing_corpus_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(voice_network, "read_state", lambda path: tiny_whisper().encoder.state_dict())
+    monkeypatch.setattr(voice_network, "locate", lambda name: tmp_path)
+    monkeypatch.setattr(voice_network, "ACOUSTICS", {"whisper-base": tiny_whisper})
+    monkeypatch.setattr("sys.argv", ["voice_network", "--data", str(tmp_path / "none"), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        voice_network.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "name the corpus' own folder" in told
