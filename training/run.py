@@ -55,7 +55,8 @@ def train(names: Iterable[str], config: RunConfig, *, lm: Path | None = None) ->
         TrainingError, FloatingPointError, CorpusError, MissingFeatures: see where they are defined.
     """
     keep_freed_memory()
-    accelerator = Accelerator(mixed_precision="bf16")
+    # Without `cpu` processes on CPUs would not find each other, and each would train alone.
+    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     if accelerator.is_main_process:
         open_run(config)
     accelerator.wait_for_everyone()
