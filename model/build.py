@@ -148,7 +148,7 @@ NANO_EMOX_EMBEDDED = NanoEmoxConfig(
     video=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, narrow=True),
     audio=QFormerConfig(n_queries=4, width=256, n_heads=4, ffn_width=512, n_positions=4, narrow=True, dropout=0.1),
     fusion=FusionConfig(width=224, n_heads=4, dropout=0.1),
-    face=FaceConfig(adapter_width=512, time_embed=True, dropout=0.3),
+    face=FaceConfig(adapter_width=512, dropout=0.3),  # it learns from stills, which have no order of frames
     lora=LoraSettings(dropout=0.0),
     fuses="faces",
     face_px=48,

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.build import (
+    NANO_EMOX_EMBEDDED,
     NANO_EMOX_TINY,
     CheckpointError,
     Manifest,
@@ -191,3 +192,13 @@ def test_shapes_of_the_paper_model(paper_model):
     assert sum(soft.counts().values()) == 69
     ids = torch.zeros(n, 40, dtype=torch.long, device=device)
     assert tuple(paper_model.lm.get_input_embeddings()(ids).shape) == (n, 40, 1536)
+
+
+def test_a_still_face_reads_the_same_once_and_repeated():
+    """The cache keeps a still once and trains on it; live it fills all eight steps."""
+    torch.manual_seed(0)
+    adapter = compose(NANO_EMOX_EMBEDDED, lm=nano_emox_tiny().lm, branches={"face"}, lora=False).face.eval()
+    still = torch.randn(1, 1, 256)
+    once = adapter(Features(still, (), torch.ones(1, 1, dtype=torch.bool)))
+    repeated = adapter(Features(still.expand(1, 8, 256), (), torch.ones(1, 8, dtype=torch.bool)))
+    torch.testing.assert_close(once, repeated, atol=1e-5, rtol=1e-5)
