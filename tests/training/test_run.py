@@ -148,7 +148,7 @@ def test_a_finished_run_is_released_with_its_calibration(made, tmp_path, monkeyp
     assert manifest.data == ("FER2013", "GoEmotions", "RAVDESS")
     assert set(manifest.scaling) >= {"emotion/text", "sentiment/text", "emotion/voice", "emotion/text+voice+face"}
     assert "intent/text" not in manifest.scaling  # no corpus of intents
-    assert manifest.metrics["emotion/voice n"] == 4
+    assert manifest.metrics["emotion/voice n"] == 8
     saved = load_file(tmp_path / "checkpoint" / "branches.safetensors")
     trained = load_file(config.out / "phase-3" / "last.safetensors")
     assert torch.equal(saved["audio.queries"], trained["audio.queries"].to(torch.bfloat16))
