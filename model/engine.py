@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,6 @@ from .types import (
     EMOTIONS,
     INTENTS,
     SENTIMENTS,
-    VOICE_EMOTIONS,
     Affect,
     Evidence,
     ModelCard,
@@ -154,7 +153,7 @@ class LocalModel:
         roots |= {modality: root for modality, root in prefix.single.items() if root != prefix.now}
         read_by: dict[str, tuple[Modality, ...]] = {"whole": tuple(prefix.single)}
         read_by |= {modality: (modality,) for modality in prefix.single}
-        labels = {name: VOICE_EMOTIONS if "voice" in read_by[name] else EMOTIONS for name in roots}
+        labels = {name: _heard(EMOTIONS, read_by[name]) for name in roots}
         choices = {name: self._choice("emotion", root, labels[name]) for name, root in roots.items()}
         said = prefix.single.get("text")  # words say their sentiment best; it is learnt from them above all
         choices["sentiment"] = self._choice("sentiment", prefix.now if said is None else said, SENTIMENTS)
@@ -164,9 +163,7 @@ class LocalModel:
         )
         read = {}
         for name, values in scores.items():
-            read[name] = self._probabilities("emotion", read_by[name], labels[name], values)
-            if "calm" in read[name]:
-                read[name]["neutral"] += read[name].pop("calm")
+            read[name] = _counted(self._probabilities("emotion", read_by[name], labels[name], values), EMOTIONS)
         emotions = read["whole"] if "text" not in read else half_by_words(read["text"], read["whole"])
         evidence = {modality: read.get(modality, emotions) for modality in prefix.single}
         emotion = max(emotions, key=emotions.__getitem__)
@@ -219,9 +216,14 @@ class LocalModel:
     @on_device
     @torch.inference_mode()
     def classify(self, prefix: Prefix, task: str, labels: Sequence[str]) -> dict[str, float]:
-        """Calibrated probabilities of any labels for one of `LABEL_TASKS`, from everything that was read now."""
-        scores = self.score(prefix.cache, {task: self._choice(task, prefix.now, labels)})
-        return self._probabilities(task, tuple(prefix.single), labels, scores[task])
+        """Calibrated probabilities of any labels for one of `LABEL_TASKS`, from everything that was read now.
+
+        A calm voice counts as neutral where `calm` is none of the labels of emotions.
+        """
+        read = tuple(prefix.single)
+        asked = _heard(labels, read) if task == "emotion" else labels
+        scores = self.score(prefix.cache, {task: self._choice(task, prefix.now, asked)})
+        return _counted(self._probabilities(task, read, asked, scores[task]), labels)
 
     @on_device
     @torch.inference_mode()
@@ -312,6 +314,19 @@ class LocalModel:
             at = [scaling.labels.index(label) for label in labels]
             scores = torch.tensor(scaling.weight)[at] * scores.cpu() + torch.tensor(scaling.bias)[at]
         return dict(zip(labels, scores.double().softmax(-1).tolist(), strict=True))
+
+
+def _heard(labels: Sequence[str], read: Collection[Modality]) -> Sequence[str]:
+    """Emotion labels, with the calm that a voice can have beside neutral."""
+    also_calm = "voice" in read and "neutral" in labels and "calm" not in labels
+    return (*labels, "calm") if also_calm else labels
+
+
+def _counted(probabilities: dict[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """Probabilities of `labels` alone: calm, where it is none of them, counts as neutral."""
+    if "calm" in probabilities and "calm" not in labels:
+        probabilities["neutral"] += probabilities.pop("calm")
+    return probabilities
 
 
 def line_logits(causes: Sequence[Cause], now: int) -> list[tuple[int, float, str]]:

@@ -58,7 +58,7 @@ def train(names: Iterable[str], config: RunConfig, *, lm: Path | None = None) ->
     # Without `cpu` processes on CPUs would not find each other, and each would train alone.
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     if accelerator.is_main_process:
-        open_run(config)
+        open_run(config, accelerator.num_processes)
     accelerator.wait_for_everyone()
     corpora = read_corpora(config, "train")
     unseen = read_corpora(config, "valid")
@@ -213,7 +213,7 @@ def read_corpora(config: RunConfig, split: str) -> dict[str, list[Sample]]:
     return {name: read_corpus(name, config.data, split).samples for name in names}
 
 
-def open_run(config: RunConfig) -> None:
+def open_run(config: RunConfig, n_processes: int = 1) -> None:
     """Make the run's folder, or check that it belongs to this configuration; phases not yet begun may still change.
 
     Raises:
@@ -235,7 +235,7 @@ def open_run(config: RunConfig) -> None:
     write_bytes(yaml.safe_dump(table, sort_keys=False).encode(), path)
     _write_json(config.out / "environment.json", {
         "python": platform.python_version(), "torch": torch.__version__, "system": platform.platform(),
-        "threads": torch.get_num_threads(), "cuda": torch.version.cuda,
+        "processes": n_processes, "threads": torch.get_num_threads(), "cuda": torch.version.cuda,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     })  # fmt: skip
 

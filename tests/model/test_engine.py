@@ -108,6 +108,18 @@ def test_a_calm_voice_counts_as_neutral():
     assert sum(affect.emotions.values()) == pytest.approx(1)
 
 
+def test_a_calm_voice_counts_as_neutral_among_any_labels_without_calm():
+    calm = Scaling(VOICE_EMOTIONS, (0.0,) * 8, (0.0,) * 7 + (5.0,))
+    model = tiny_model(scaling={"emotion/voice": calm})
+    prefix = model.attend(UserTurn("", whole_turn().speech))
+    found = model.classify(prefix, "emotion", ("neutral", "sad"))
+    assert tuple(found) == ("neutral", "sad")
+    assert found["neutral"] > 0.98
+    assert max(found.values()) < model.classify(prefix, "emotion", VOICE_EMOTIONS)["calm"] + 0.02
+    assert sum(found.values()) == pytest.approx(1)
+    assert model.classify(prefix, "emotion", ("happy", "sad")).keys() == {"happy", "sad"}
+
+
 def test_understanding_is_typed(model):
     prefix = model.attend(whole_turn())
     understanding, words = model.understand(prefix, model.perceive(prefix))

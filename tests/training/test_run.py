@@ -1,6 +1,9 @@
 """A whole run on corpora of a few clips: prepare, train all phases, release; and what is wrong with a run's folder."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -14,7 +17,7 @@ from model.build import LANGUAGE_MODELS, NANO_EMOX_TINY, compose, nano_emox_tiny
 from tests.model.tiny import tiny_tokenizer
 from tests.training.corpora import make_faces, make_voices, write_lines
 from tests.training.tiny_run import make_config, make_model
-from training.config import Phase, RunConfig
+from training.config import Phase, RunConfig, as_table
 from training.data.mixture import Mixture
 from training.freeze import TRAINED
 from training.loop import TrainingError
@@ -152,6 +155,32 @@ def test_a_finished_run_is_released_with_its_calibration(made, tmp_path, monkeyp
     saved = load_file(tmp_path / "checkpoint" / "branches.safetensors")
     trained = load_file(config.out / "phase-3" / "last.safetensors")
     assert torch.equal(saved["audio.queries"], trained["audio.queries"].to(torch.bfloat16))
+
+
+def test_two_processes_of_the_command_train_one_model(made, tmp_path):
+    if not torch.distributed.is_gloo_available():
+        pytest.skip("torch was built without gloo, by which processes on CPUs talk")
+    config, lm, _, _ = made
+    shared = replace(config, out=tmp_path / "run", cache=config.out / "features", weights={"lm": str(lm)})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(as_table(shared)), encoding="utf-8")
+    command = [sys.executable, "-m", "agent", "train", "1.2", "--config", str(tmp_path / "run.yaml")]
+    port = str(20_000 + os.getpid() % 20_000)
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            command, env={**os.environ, **told, "RANK": str(i), "LOCAL_RANK": str(i), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert json.loads((shared.out / "environment.json").read_text())["processes"] == 2
+    assert int(load_file(shared.out / "phase-1.2" / "last.safetensors")["step"]) == STEPS
 
 
 # ---- what is wrong with a run ----------------------------------------------------------------------------------------
