@@ -361,9 +361,9 @@ def _shorten(text: str, n_words: int = 18) -> str:
 def half_by_words(words: Mapping[str, float], together: Mapping[str, float]) -> dict[str, float]:
     """What is felt: the mean of what the words alone show and of what everything together shows.
 
-    Voices were learnt from sixteen actors and say little of a new one (docs/RESULTS.md, Emo-DB and Urdu): a voice may
-    colour plain words, but not overrule clear ones. The mean also reads unseen voices with words better than either
-    (docs/LOG.md).
+    Voices were learnt from a few actors and say little of very different ones: a synthetic voice that tells of a death
+    sounds angry. A voice may colour plain words, but not overrule clear ones. On voices like those it was learnt from
+    the whole reads as well and is surer of what it should be sure of (docs/LOG.md).
     """
     return {label: (p + together[label]) / 2 for label, p in words.items()}
 
