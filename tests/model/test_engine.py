@@ -115,7 +115,6 @@ def test_a_calm_voice_counts_as_neutral_among_any_labels_without_calm():
     found = model.classify(prefix, "emotion", ("neutral", "sad"))
     assert tuple(found) == ("neutral", "sad")
     assert found["neutral"] > 0.98
-    assert max(found.values()) < model.classify(prefix, "emotion", VOICE_EMOTIONS)["calm"] + 0.02
     assert sum(found.values()) == pytest.approx(1)
     assert model.classify(prefix, "emotion", ("happy", "sad")).keys() == {"happy", "sad"}
 
