@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -65,7 +65,9 @@ class Prefix:
     """A turn that has been read.
 
     `whole` is the branch with everything; `now` the one without the dialogue before, so that an earlier sadness is not
-    read into a happy line; `single` one branch for each modality alone.
+    read into a happy line; `single` one branch for each modality alone. What `whole` holds waits in `untold` until it is
+    asked for: in one pass with it, which has another shape, a clip would be felt a thousandth otherwise after a
+    dialogue.
     """
 
     cache: BranchCache
@@ -76,6 +78,7 @@ class Prefix:
     single: dict[Modality, int]
     absent: dict[Modality, Absence]
     gates: tuple[float, ...] | None
+    untold: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -135,15 +138,14 @@ class LocalModel:
         now = cache.fork() if history else whole
         for modality in read:
             single[modality] = now if len(read) == 1 else cache.fork()
-        cache.append(whole, self._embed_prefix(soft, slots, turn.text, history))
-        if history:
-            cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
+        cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
+        untold = [self._embed_prefix(soft, slots, turn.text, history)] if history else []
         if len(read) > 1:
             for modality, branch in single.items():
                 text = turn.text if modality == "text" else ""
                 cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
         gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
-        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates)
+        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, untold)
 
     @on_device
     @torch.inference_mode()
@@ -189,7 +191,7 @@ class LocalModel:
         """
         cache = prefix.cache
         quotable = _quotable(prefix)
-        choices = {"intent": self._choice("intent", prefix.whole, INTENTS)}
+        choices = {"intent": self._choice("intent", _told(prefix), INTENTS)}
         if len(quotable) > 1:
             choices["cause"] = self._cause_choice(prefix, affect.emotion, quotable)
         branch = cache.fork(prefix.whole)
@@ -265,7 +267,7 @@ class LocalModel:
                     scenario=thought.scenario, emotion=thought.emotion, cause=thought.cause, goal=thought.goal
                 )
             )
-        branch = prefix.cache.fork(prefix.whole)
+        branch = prefix.cache.fork(_told(prefix))
         hidden = prefix.cache.extend({branch: self._embed(ids)})[branch]
         said = tuple(i for line in prefix.history if line.role == "assistant" for i in self.processor.ids(line.text))
         rules = Rules(brief.max_tokens, stop=self._newline, min_tokens=3, said=said, repetition_penalty=1.1)
@@ -286,7 +288,7 @@ class LocalModel:
     def _cause_choice(self, prefix: Prefix, emotion: str, quotable: Sequence[tuple[int, str]]) -> Choice:
         question = self.processor.question_ids(p.CAUSE_QUESTION.format(emotion=emotion), p.CAUSE_LEAD)
         ended = [self.processor.plain_ids(clause) + self.processor.ids('"') for _, clause in quotable]
-        return Choice(prefix.whole, question, [ids[:_CLAUSE_TOKENS] for ids in ended])
+        return Choice(_told(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
 
     def score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
@@ -344,6 +346,13 @@ def line_logits(causes: Sequence[Cause], now: int) -> list[tuple[int, float, str
         share = min(max(share, 1e-4), 1 - 1e-4)
         found.append((line, math.log(share / (1 - share)), CAUSE_LINES[min(now - line, len(CAUSE_LINES) - 1)]))
     return found
+
+
+def _told(prefix: Prefix) -> int:
+    """The branch with everything, which is read with the next pass if it has not been."""
+    if prefix.untold:
+        prefix.cache.append(prefix.whole, prefix.untold.pop())
+    return prefix.whole
 
 
 def _quotable(prefix: Prefix) -> list[tuple[int, str]]:

@@ -99,6 +99,17 @@ def test_any_labels_can_be_scored(model):
     assert sum(found.values()) == pytest.approx(1)
 
 
+def test_a_turn_is_felt_exactly_alike_after_a_dialogue(model):
+    history = [Utterance("user", "I won, hurray!"), Utterance("assistant", "Well done!")]
+    first, second = (model.attend(whole_turn(), before) for before in ((), history))
+    alone, later = model.perceive(first), model.perceive(second)
+    assert alone == later
+    assert first.cache.n_slots == second.cache.n_slots  # in a pass of another shape bf16 would round otherwise
+    assert model.understand(model.attend(whole_turn(), history), alone)[0].intents != (
+        model.understand(model.attend(whole_turn()), alone)[0].intents
+    )  # which does read the dialogue
+
+
 def test_a_calm_voice_counts_as_neutral():
     calm = Scaling(VOICE_EMOTIONS, (0.0,) * 8, (0.0,) * 7 + (5.0,))
     model = tiny_model(scaling={"emotion/voice": calm})
