@@ -65,8 +65,8 @@ class Prefix:
     """A turn that has been read.
 
     `whole` is the branch with everything; `now` the one without the dialogue before, so that an earlier sadness is not
-    read into a happy line; `single` one branch for each modality alone. What `whole` holds waits in `untold` until it is
-    asked for: in one pass with it, which has another shape, a clip would be felt a thousandth otherwise after a
+    read into a happy line; `single` one branch for each modality alone. What `whole` holds waits in `untold` until it
+    is asked for: in one pass with it, which has another shape, a clip would be felt a thousandth otherwise after a
     dialogue.
     """
 
