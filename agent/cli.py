@@ -8,38 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sqlite3
 import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from .settings import SetupError, keep_private, load_settings
+from . import cli_memory
+from .edge import AsJson, User, clean_stdout, fail, main_guard
+from .settings import load_settings
 
 if TYPE_CHECKING:
-    from memory.types import Episode
-
     from .events import TurnResult
     from .session import Agent
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-memory_app = typer.Typer(no_args_is_help=True, help="Look into what the agent remembers of a person.")
-app.add_typer(memory_app, name="memory")
+app.add_typer(cli_memory.app, name="memory")
 
 err = Console(stderr=True)
 
 TASKS = ("sentiment", "emotion", "open", "reason", "intent", "empathy")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-User = Annotated[str, typer.Option("--user", help="Whose memory.")]
 Thread = Annotated[str, typer.Option("--thread", help="Which conversation.")]
 
 
@@ -58,7 +50,7 @@ def turn(
 
     result: TurnResult | None = None
     disclosure = None
-    with _clean_stdout() as out, _agent() as agent:
+    with clean_stdout() as out, _agent() as agent:
         for event in agent.events(text, clip=clip, user=user, thread=thread, speak_to=speak):
             if isinstance(event, Started):
                 disclosure = event.disclosure
@@ -79,7 +71,7 @@ def chat(user: User = "me", thread: Thread = "main", as_json: AsJson = False) ->
     from .events import Finished, Perceived, Planned, ReplyText, Started
 
     turns: list[dict[str, Any]] = []
-    with _clean_stdout() as out, _agent() as agent:
+    with clean_stdout() as out, _agent() as agent:
         console = Console(file=sys.stderr if as_json else out, highlight=False)
         while line := _ask():
             try:
@@ -112,8 +104,8 @@ def perceive(
     wanted = [task.strip() for task in tasks.split(",") if task.strip()]
     unknown = [task for task in wanted if task not in TASKS]
     if unknown or not wanted:
-        _fail(2, f"unknown task {', '.join(unknown) or '(none)'}: choose from {', '.join(TASKS)}")
-    with _clean_stdout() as out:
+        fail(2, f"unknown task {', '.join(unknown) or '(none)'}: choose from {', '.join(TASKS)}")
+    with clean_stdout() as out:
         from .perceive import Perceiver
 
         perceiver = Perceiver(load_settings())
@@ -127,56 +119,7 @@ def perceive(
                 row, failed = {"file": str(file), "error": str(error)}, failed + 1
             print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
         if failed:
-            _fail(2, f"{failed} of {len(files)} files could not be read; their lines say why")
-
-
-@memory_app.command("list")
-def memory_list(
-    user: User = "me",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
-    thread: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Episodes, newest first."""
-    with _store() as (store, out):
-        episodes = store.list(user, limit=limit, offset=offset, thread_id=thread)
-        total = store.count(user)
-        if as_json:
-            rows = {"user": user, "total": total, "episodes": [_plain(e) for e in episodes]}
-            print(json.dumps(rows, ensure_ascii=False), file=out)
-        else:
-            console = Console(file=out)
-            console.print(episode_table(episodes, f"{total} episodes of {user}"))
-
-
-@memory_app.command("show")
-def memory_show(id: str, user: User = "me", as_json: AsJson = False) -> None:
-    """One episode, whole."""
-    with _store() as (store, out):
-        episode = store.get(user, id)
-        if episode is None:
-            _fail(2, f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
-        print(json.dumps(_plain(episode), ensure_ascii=False, indent=None if as_json else 2), file=out)
-
-
-@memory_app.command("search")
-def memory_search(
-    query: str, user: User = "me", limit: Annotated[int, typer.Option(min=1, max=100)] = 5, as_json: AsJson = False
-) -> None:
-    """Episodes about something, best first, with the parts of their scores."""
-    from datetime import UTC, datetime
-
-    from memory.types import Query
-
-    with _store() as (store, out):
-        found = store.recall(user, Query(query, policy="factual", limit=limit, now=datetime.now(UTC)))
-        if as_json:
-            rows = [{"score": r.score, "parts": r.parts, "episode": _plain(r.episode)} for r in found]
-            print(json.dumps({"user": user, "query": query, "found": rows}, ensure_ascii=False), file=out)
-        else:
-            table = episode_table([r.episode for r in found], f"about “{query}”")
-            Console(file=out).print(table)
+            fail(2, f"{failed} of {len(files)} files could not be read; their lines say why")
 
 
 @app.command()
@@ -197,12 +140,12 @@ def evaluate(
     from training.predictions import METRICS, score_predictions
     from training.report import show, write_report
 
-    with _clean_stdout() as out:
+    with clean_stdout() as out:
         if bench in METRICS:
             try:
                 result = score_predictions(bench, data, wheels)
             except FileNotFoundError as error:
-                _fail(2, str(error))
+                fail(2, str(error))
         else:
             result = _ask_checkpoint(bench, data, split, checkpoint, limit, seed, wheels)
         if report is not None:
@@ -231,11 +174,11 @@ def train(
     from training.run import prepare_features
     from training.run import train as train_phases
 
-    with _clean_stdout() as out_stream:
+    with clean_stdout() as out_stream:
         try:
             run = load_config(config, data=data, out=out)
             if phase not in {*run.phases, "all", "prepare"}:
-                _fail(2, f"there is no phase {phase!r} in {config}: choose from {', '.join(run.phases)}, all, prepare")
+                fail(2, f"there is no phase {phase!r} in {config}: choose from {', '.join(run.phases)}, all, prepare")
             result: dict[str, Any] = {}
             if phase in {"prepare", "all"}:
                 report = prepare_features(run, lm=lm)
@@ -244,7 +187,7 @@ def train(
                 done = train_phases(run.phases if phase == "all" else [phase], run, lm=lm)
                 result["phases"] = {each.folder.name: {"step": each.step, **each.figures} for each in done}
         except (ConfigError, CorpusError, MissingFeatures, TrainingError, FloatingPointError) as error:
-            _fail(2, str(error))
+            fail(2, str(error))
         if as_json:
             print(json.dumps(result, ensure_ascii=False), file=out_stream)
         else:
@@ -273,7 +216,7 @@ def consent(
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, which weights, what is missing and the command that fixes it."""
-    with _clean_stdout() as out:
+    with clean_stdout() as out:
         from .doctor import examine, show
 
         report = examine(load_settings())
@@ -282,7 +225,7 @@ def doctor(as_json: AsJson = False) -> None:
         else:
             show(report, Console(file=out))
         if report["missing"]:
-            _fail(1, f"{len(report['missing'])} things are missing; the report says how to get them")
+            fail(1, f"{len(report['missing'])} things are missing; the report says how to get them")
 
 
 def _ask_checkpoint(
@@ -297,26 +240,8 @@ def _ask_checkpoint(
     try:
         model, untuned = load_models(checkpoint or load_settings().checkpoint)
     except CheckpointError as error:
-        _fail(2, str(error))
+        fail(2, str(error))
     return evaluate(found, model, limit=limit, seed=seed, untuned=untuned)
-
-
-def episode_table(episodes: list[Episode], title: str) -> Table:
-    """Episodes as rows of time, feeling, words and reply."""
-    table = Table(title=title, title_justify="left", show_edge=False)
-    for name in ("when", "felt", "valence", "said", "answered", "id"):
-        table.add_column(name, no_wrap=name in {"when", "id"}, max_width=44)
-    for episode in episodes:
-        affect = episode.affect
-        table.add_row(
-            f"{episode.at.astimezone():%Y-%m-%d %H:%M}",
-            f"{affect.emotion} {affect.confidence:.0%}",
-            f"{affect.valence:+.2f}",
-            escape(episode.text),
-            escape(episode.reply),
-            episode.id,
-        )
-    return table
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -326,60 +251,9 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(0)
 
 
-@contextlib.contextmanager
-def main_guard() -> Iterator[None]:
-    """The edge of every program here: an error becomes one line and an exit status."""
-    keep_private()
-    try:
-        yield
-    except (KeyboardInterrupt, EOFError):
-        sys.exit(130)
-    except SystemExit:
-        raise
-    except BaseException as error:
-        _fail(*_judge(error))
-
-
-def _judge(error: BaseException) -> tuple[int, str]:
-    """Exit status and the one line for an error."""
-    from memory.errors import MemoryStoreError
-    from perception.errors import PerceptionError
-
-    if isinstance(error, typer.Exit):
-        return error.exit_code, ""
-    if isinstance(error, typer.Abort):
-        return 130, ""
-    if hasattr(error, "format_message"):  # typer's usage errors; which click they come from depends on its version
-        return 2, error.format_message()
-    if isinstance(error, PerceptionError):
-        return 2, str(error)
-    known = (SetupError, MemoryStoreError, ImportError, FileNotFoundError, PermissionError)
-    if isinstance(error, known) or type(error).__name__ in {"MissingWeights", "WeightsError", "CheckpointError"}:
-        return 1, str(error)
-    if isinstance(error, OSError):
-        return 1, f"{error.strerror or error}: {error.filename or 'a file of the agent'}; free some space and try again"
-    if isinstance(error, sqlite3.Error):
-        return 1, f"the conversation could not be kept ({error}): free some space, or use another EMOX_HOME"
-    if isinstance(error, ValueError):
-        return 2, str(error)
-    fault = uuid.uuid4().hex[:8]
-    if os.environ.get("EMOX_DEBUG"):
-        raise error
-    return (
-        1,
-        f"fault {fault}: {type(error).__name__}; run the command again with EMOX_DEBUG=1 and report what it prints",
-    )
-
-
-def _fail(status: int, message: str) -> NoReturn:
-    if message:
-        print(f"emox: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(status)
-
-
 def _require_input(text: str | None, clip: Path | None) -> None:
     if text is None and clip is None:
-        _fail(2, "nothing was said: give --text WORDS, --clip FILE or both")
+        fail(2, "nothing was said: give --text WORDS, --clip FILE or both")
 
 
 def _ask() -> str:
@@ -390,14 +264,6 @@ def _ask() -> str:
 
 
 @contextlib.contextmanager
-def _clean_stdout() -> Iterator[Any]:
-    """Give the real standard output to the command and send what libraries print to standard error."""
-    out = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        yield out
-
-
-@contextlib.contextmanager
 def _agent() -> Iterator[Agent]:
     from .opening import open_agent
 
@@ -405,22 +271,6 @@ def _agent() -> Iterator[Agent]:
         agent = open_agent()
     with agent:
         yield agent
-
-
-@contextlib.contextmanager
-def _store() -> Iterator[tuple[Any, Any]]:
-    from .opening import open_store
-
-    with _clean_stdout() as out:
-        store = open_store(load_settings())
-        try:
-            yield store, out
-        finally:
-            store.close()
-
-
-def _plain(episode: Episode) -> dict[str, Any]:
-    return asdict(episode) | {"at": episode.at.isoformat()}
 
 
 def _show_turn(console: Console, result: TurnResult) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from .cli import episode_table, main_guard
+from .cli_memory import episode_table
+from .edge import main_guard
 from .events import Finished, Heard, Perceived, Planned, Remembered, Spoken, Started, TurnResult
 from .opening import open_agent, open_ears
 from .session import Agent

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from memory.types import Recollection
+from memory.types import Recalled, RecalledFact, Recollection
 from model.types import Affect, Thought, Understanding
 from perception.types import Absence, Modality
 
 from .care import Screening
 from .speech import Audio
-from .state import LiveTurn, Plan, Recalled
+from .state import LiveTurn, Plan
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ class Screened:
 
 @dataclass(frozen=True)
 class Remembered:
-    """What came back from the memory."""
+    """What came back from the memory: earlier turns, and facts about the person."""
 
     recollections: tuple[Recollection, ...]
+    facts: tuple[RecalledFact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def told(node: str, state: Mapping[str, Any], live: LiveTurn) -> Iterator[Event]
         yield Planned(state["plan"], None)
         yield ReplyText(state["reply"])
     elif node == "recall":
-        yield Remembered(tuple(live.recollections))
+        yield Remembered(tuple(live.recollections), tuple(live.facts))
     elif node == "understand":
         yield Understood(state["understanding"], state["affect"])
     elif node == "plan":

@@ -1,9 +1,12 @@
 """One turn as a LangGraph graph: the whole diagram on one screen.
 
-typed words ───────────────┐
-clip ── listen ────────────┴─ perceive ── screen ─┬─ crisis ──── support ───────────────────┐
-                                                  ├─ small talk ────────── plan ── empathize ┤
-                                                  └─ recall ── understand ── plan ── empathize ┴─ remember
+typed words ────┐
+clip ── listen ─┴─ perceive ── screen ─┬─ crisis ────── support ────────────────────┐
+                                       ├─ small talk ──────┐                        │
+                                       └─ understand ──────┴─ plan ─ recall ─ empathize ─ remember
+
+What is recalled is for the plan to say, so it comes after it: times felt alike to meet a feeling, brighter ones to
+support, or what was said about a subject.
 """
 
 from __future__ import annotations
@@ -52,10 +55,10 @@ def build_graph(
     graph.add_conditional_edges(START, first, ["listen", "perceive"])
     graph.add_edge("listen", "perceive")
     graph.add_edge("perceive", "screen")
-    graph.add_conditional_edges("screen", nodes.after_screen, ["support", "plan", "recall"])
-    graph.add_edge("recall", "understand")
+    graph.add_conditional_edges("screen", nodes.after_screen, ["support", "plan", "understand"])
     graph.add_edge("understand", "plan")
-    graph.add_edge("plan", "empathize")
+    graph.add_edge("plan", "recall")
+    graph.add_edge("recall", "empathize")
     graph.add_edge("empathize", "remember")
     graph.add_edge("support", "remember")
     graph.add_edge("remember", END)

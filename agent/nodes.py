@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from memory.policy import policy_for
 from memory.store import MemoryStore
-from memory.types import Episode, Query
+from memory.types import Episode, Query, Recalled
+from memory.when import window_of
 from model.types import STRATEGIES, AffectModel, ModelCard, Utterance
 from perception.asr import Asr
 from perception.errors import PerceptionError
@@ -19,13 +19,20 @@ from perception.listen import listen as make_turn
 from perception.types import MODALITIES, Absence, Modality, UserTurn
 
 from . import care
-from .plan import is_small_talk, memory_line, plan_reply, think
+from .plan import in_distress, is_small_talk, memory_line, plan_reply, think
 from .reply import ReplyModel, ReplyRequest, guarded
-from .state import Plan, Recalled, TurnBuffer, TurnState
+from .state import Plan, TurnBuffer, TurnState
 
 logger = logging.getLogger(__name__)
 
 N_RECALLED = 3
+N_FACTS = 2
+FACT_AT = 0.4
+"""Cosine of a fact with what was said, above which it is told to the reply."""
+
+RECALL_TOKENS = 160
+"""What the recalled words may have together, so that they do not crowd out the dialogue."""
+
 SCREENED_EPISODES = 6
 """Earlier episodes whose words the crisis screen sees, whatever thread they were said in."""
 
@@ -78,20 +85,6 @@ def support(state: TurnState, *, locale: str) -> TurnState:
     return {"plan": plan, "reply": care.crisis_reply(screening, locale, affect)}
 
 
-def recall(state: TurnState, *, turns: TurnBuffer, store: MemoryStore) -> TurnState:
-    """Ask the memory for what was felt and said alike."""
-    affect = state["affect"]
-    assert affect is not None
-    policy = policy_for(affect, state["text"])
-    query = Query(state["text"], affect, policy, limit=N_RECALLED, now=datetime.now(UTC))
-    found = store.recall(state["user"], query)
-    turns[state["turn_id"]].recollections = found
-    return {
-        "recall_policy": policy,
-        "recalled": tuple(Recalled(r.episode.id, r.score, dict(r.parts)) for r in found),
-    }
-
-
 def understand(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnState:
     """Level 2: scenario, cause and intent; the open words of level 1 are decoded beside them."""
     affect = state["affect"]
@@ -101,12 +94,45 @@ def understand(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> Tu
 
 
 def plan(state: TurnState) -> TurnState:
-    """Decide how to answer."""
+    """Decide how to answer, and what to recall for it."""
     affect, understanding = state["affect"], state["understanding"]
     assert affect is not None
-    chosen = plan_reply(state["text"], affect, understanding, state["recall_policy"])
+    distressed = state.get("distressed", 0) + 1 if in_distress(affect) else 0
+    chosen = plan_reply(state["text"], affect, understanding, distressed)
     thought = think(affect, understanding, affect.open, STRATEGIES[chosen.strategy]) if understanding else None
-    return {"plan": chosen, "thought": thought}
+    return {"plan": chosen, "thought": thought, "distressed": distressed}
+
+
+def recall(state: TurnState, *, turns: TurnBuffer, store: MemoryStore) -> TurnState:
+    """Ask the memory for what the plan wants: times felt alike, brighter ones, or what was said about something.
+
+    A question about a time ("last week") is answered from that time.
+    """
+    affect, chosen, text = state["affect"], state["plan"], state["text"]
+    assert affect is not None
+    assert chosen is not None
+    if chosen.recall_policy == "none":
+        return {"recalled": ()}
+    now = datetime.now(UTC)
+    asked = window_of(text, now.astimezone()) if chosen.recall_policy == "factual" else None
+    live = turns[state["turn_id"]]
+    live.recollections = store.recall(
+        state["user"],
+        Query(
+            text,
+            affect,
+            chosen.recall_policy,
+            limit=N_RECALLED,
+            budget=RECALL_TOKENS,
+            now=now,
+            since=asked.since if asked else None,
+            until=asked.until if asked else None,
+        ),
+    )
+    live.facts = [one for one in store.recall_facts(state["user"], text, N_FACTS) if one.score >= FACT_AT]
+    episodes = [Recalled(r.episode.id, r.score, dict(r.parts)) for r in live.recollections]
+    facts = [Recalled(one.fact.id, one.score, {"text": one.score}) for one in live.facts]
+    return {"recalled": (*episodes, *facts)}
 
 
 def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -> TurnState:
@@ -117,7 +143,8 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
     assert chosen is not None
     dialogue = state.get("dialogue", [])
     present = {line.text for line in dialogue}  # the model reads these lines anyway
-    memories = tuple(memory_line(r.episode) for r in live.recollections if r.episode.text not in present)
+    earlier = (memory_line(r.episode) for r in live.recollections if r.episode.text not in present)
+    memories = (*(one.fact.text for one in live.facts), *earlier)
     request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
     pieces = []
     for piece in guarded(reply_model.reply(request)):
@@ -141,10 +168,13 @@ def remember(state: TurnState, *, store: MemoryStore, version: str) -> TurnState
             reply=state["reply"],
             affect=affect,
             understanding=state["understanding"],
+            thought=state["thought"],
             route=chosen.route,
             strategy=chosen.strategy,
+            recall_policy=chosen.recall_policy,
+            voice=chosen.voice,
             modalities=state["modalities"],
-            recalled=tuple(r.id for r in state["recalled"]),
+            recalled=state["recalled"],
             model_version=version,
         )
     )
@@ -170,4 +200,4 @@ def after_screen(state: TurnState) -> str:
     screening = state["screening"]
     if screening is not None and screening.level != "safe":
         return "support"
-    return "plan" if is_small_talk(state["text"]) else "recall"
+    return "plan" if is_small_talk(state["text"]) else "understand"

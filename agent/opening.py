@@ -9,13 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
+from memory.cipher import Cipher, key_from_keyring
 from memory.store import MemoryStore
 from model.types import AffectModel
 
 from .care import Consent
+from .forgetting import expire
 from .nodes import Ears
 from .reply import ReplyModel
 from .session import Agent
@@ -36,9 +40,11 @@ def open_agent(settings: Settings | None = None, *, consent: Consent | None = No
     with ExitStack() as opened:
         store = open_store(settings)  # first: it is quick to say that another process has the memory
         opened.callback(store.close)
-        model = load_model(settings)
-        checkpointer = open_checkpoints(settings.home / "threads.sqlite")
+        checkpointer = open_checkpoints(settings.home / "threads.sqlite", open_cipher(settings))
         opened.callback(checkpointer.conn.close)
+        if settings.keep_days is not None:
+            expire(store, checkpointer, settings.keep_days)
+        model = load_model(settings)
         return Agent(
             model=model,
             store=store,
@@ -65,7 +71,7 @@ def load_model(settings: Settings) -> AffectModel:
 
 
 def open_store(settings: Settings) -> MemoryStore:
-    """The memory under the home folder; opening it makes it."""
+    """The memory under the home folder, which opening makes, or on the server that the settings name."""
     from memory.chroma import ChromaStore
     from memory.embedding import MiniLmEmbedder
     from model.device import on_device
@@ -73,7 +79,13 @@ def open_store(settings: Settings) -> MemoryStore:
 
     embedder = MiniLmEmbedder(locate("minilm"))
     embedder.embed = on_device(embedder.embed)  # type: ignore[method-assign]  # torch computes on one thread only
-    return ChromaStore(settings.home / "memory", embedder)
+    return ChromaStore(settings.memory_url or settings.home / "memory", embedder, cipher=open_cipher(settings))
+
+
+def open_cipher(settings: Settings) -> Cipher | None:
+    """What seals texts at rest, or None where no key is given and none is in the keyring."""
+    key = settings.memory_key.get_secret_value() if settings.memory_key else key_from_keyring()
+    return Cipher(key) if key else None
 
 
 def open_ears(settings: Settings) -> Ears:
@@ -134,16 +146,35 @@ def serializer() -> JsonPlusSerializer:
     return JsonPlusSerializer(allowed_msgpack_modules=PERSISTED)
 
 
-def open_checkpoints(path: Path) -> SqliteSaver:
-    """The conversations kept in a SQLite file; opening it makes it, readable by its owner only.
+class _Sealing(CipherProtocol):
+    """LangGraph's protocol over the memory's cipher."""
+
+    def __init__(self, cipher: Cipher) -> None:
+        self._cipher = cipher
+
+    def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+        return "fernet", self._cipher.seal_bytes(plaintext)
+
+    def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+        return self._cipher.open_bytes(ciphertext)
+
+
+def open_checkpoints(path: Path, cipher: Cipher | None = None) -> SqliteSaver:
+    """The conversations kept in a SQLite file, encrypted where there is a cipher.
+
+    Opening it makes it, readable by its owner only.
 
     Raises:
         SetupError: the file cannot be written.
     """
+    serde: SerializerProtocol = serializer()
+    if cipher is not None:
+        serde = EncryptedSerializer(_Sealing(cipher), serde)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite finds out that it may not write after the reply
         connection = sqlite3.connect(path, check_same_thread=False)
-        saver = SqliteSaver(connection, serde=serializer())
+        saver = SqliteSaver(connection, serde=serde)
         saver.setup()
     except (sqlite3.Error, OSError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from memory.types import Episode, RecallPolicy
+from memory.policy import DISTRESS_VALENCE, policy_for
+from memory.types import Episode
 from model.types import EMOTIONS, Affect, Thought, Understanding
 
 from .state import Plan
@@ -17,6 +18,9 @@ DISAGREEMENT = 0.6
 """Total variation distance between two modalities' distributions above which they tell different stories."""
 
 SHORT_WORDS = 8
+
+MET_AFTER = 2
+"""Turns in a row on which distress is met before brighter times are brought up."""
 
 _SMALL_TALK = re.compile(
     r"\W*(hi|hello|hey|good (morning|afternoon|evening|night)|how are you|thanks?|thank you|bye|goodbye|see you|"
@@ -42,19 +46,24 @@ def disagreement(affect: Affect) -> float:
     return max((sum(abs(a[label] - b[label]) for label in EMOTIONS) / 2 for a, b in pairs), default=0.0)
 
 
-def plan_reply(
-    text: str, affect: Affect, understanding: Understanding | None, recall_policy: RecallPolicy = "none"
-) -> Plan:
-    """Choose route, strategy and voice.
+def in_distress(affect: Affect) -> bool:
+    """Whether it hurts."""
+    return affect.valence <= DISTRESS_VALENCE
+
+
+def plan_reply(text: str, affect: Affect, understanding: Understanding | None, distressed: int = 0) -> Plan:
+    """Choose route, strategy, voice and what to recall.
 
     Small talk has not been understood and gets no thought. Affect that is unsure, or told differently by two
-    modalities, is asked about gently rather than asserted.
+    modalities, is asked about gently rather than asserted. Brighter times are recalled once a feeling has been met on
+    `MET_AFTER` turns in a row (`distressed` counts them), or when somebody in distress asks for help: offered sooner
+    they read as not having listened.
     """
     voice = _VOICE.get(affect.emotion, "plain")
     if understanding is None:
-        return Plan("small_talk", "explore", recall_policy, "warm")
+        return Plan("small_talk", "explore", "none", "warm")
     if affect.confidence < LOW_CONFIDENCE or disagreement(affect) > DISAGREEMENT:
-        return Plan("clarify", "clarify", recall_policy, "warm")
+        return Plan("clarify", "clarify", policy_for(affect, text), "warm")
     if understanding.intent in _ASKING and text.rstrip().endswith("?"):
         strategy = "suggest" if affect.valence < -0.2 else "inform"
     elif affect.emotion in _STRATEGY:
@@ -63,7 +72,8 @@ def plan_reply(
         strategy = "explore"
     else:
         strategy = "comfort"
-    return Plan("empathize", strategy, recall_policy, voice)
+    supports = in_distress(affect) and (strategy == "suggest" or (strategy == "comfort" and distressed > MET_AFTER))
+    return Plan("empathize", strategy, "counter" if supports else policy_for(affect, text), voice)
 
 
 def think(affect: Affect, understanding: Understanding, open_words: Sequence[str], goal: str) -> Thought:

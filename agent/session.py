@@ -21,11 +21,13 @@ from typing import Any, Self, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from memory.digest import digest
 from memory.store import MemoryStore
 from model.types import AffectModel
 from perception.listen import clean_text
 from perception.types import Absence, UserTurn
 
+from .afterthought import Afterthoughts
 from .background import Background
 from .care import Consent, disclosure
 from .events import Event, Finished, Heard, Planned, ReplyText, Spoken, Started, TurnResult, result_of, told
@@ -35,7 +37,7 @@ from .reply import NanoEmoxReply, ReplyModel
 from .settings import SetupError
 from .speaking import Voice
 from .speech import STYLES, Speaker
-from .state import LiveTurn, TurnBuffer, TurnState, new_turn
+from .state import LiveTurn, TurnBuffer, TurnState, checkpoint_id, new_turn
 
 _END = object()
 
@@ -69,6 +71,7 @@ class Agent(AbstractContextManager["Agent"]):
         self._speaker = speaker
         self._close = close
         self._turns = TurnBuffer()
+        self._afterthoughts = Afterthoughts()
         self._graph = build_graph(
             turns=self._turns,
             ears=ears,
@@ -180,11 +183,13 @@ class Agent(AbstractContextManager["Agent"]):
         nobody; LangGraph's own streaming of pieces hands every step to a pool of threads.
         """
         live.tell = lambda piece: tell((time.perf_counter(), piece))
-        config: RunnableConfig = {"configurable": {"thread_id": f"{state['user']}\x1f{state['thread_id']}"}}
+        config: RunnableConfig = {"configurable": {"thread_id": checkpoint_id(state["user"], state["thread_id"])}}
         stream = self._graph.stream(state, config, stream_mode="updates", durability="exit", version="v1")
         with closing(cast(Generator[dict[str, Any]], stream)):
             for update in stream:
                 tell((time.perf_counter(), update))
+        user, thread_id = state["user"], state["thread_id"]
+        self._afterthoughts.add(lambda: digest(self.store, user, thread_id), state["turn_id"])
 
     async def turn(self, text: str | None = None, **options: Any) -> AsyncIterator[Event]:
         """`events` for asyncio: the turn runs in a thread and does not block the loop."""
@@ -199,8 +204,13 @@ class Agent(AbstractContextManager["Agent"]):
                 return event.result
         raise AssertionError("a turn ends with Finished")
 
+    def settle(self) -> None:
+        """Wait until the memory has taken in the turns so far: their outcomes, and the facts that follow."""
+        self._afterthoughts.settle()
+
     def close(self) -> None:
-        """Let go of the memory and the checkpoints."""
+        """Let go of the memory and the checkpoints, once the afterthoughts are done."""
+        self._afterthoughts.close()
         self._close()
 
     def __enter__(self) -> Self:

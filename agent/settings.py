@@ -80,6 +80,15 @@ class Settings(BaseSettings):
     reply_key: SecretStr = SecretStr("none")
     """Its key."""
 
+    memory_url: str | None = None
+    """Address of a Chroma server (`chroma run`) that keeps the memory; by default it lies under `home`."""
+
+    memory_key: SecretStr | None = None
+    """Key that encrypts what was said, at rest; `emox memory key` makes one. Without it the keyring is asked."""
+
+    keep_days: int | None = Field(default=None, ge=1)
+    """Episodes older than so many days are forgotten when the agent starts; by default nothing is."""
+
     threads: int = 0
     """CPU threads for the model; 0 takes all cores."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from memory.types import RecallPolicy, Recollection
+from memory.types import Recalled, RecalledFact, RecallPolicy, Recollection
 from model.types import Affect, Evidence, Thought, Understanding, Utterance
 from perception.types import Absence, Modality, UserTurn
 
@@ -30,22 +30,16 @@ class Plan:
     voice: str
 
 
-@dataclass(frozen=True)
-class Recalled:
-    """Which episode came back and why; its text stays in the memory."""
-
-    id: str
-    score: float
-    parts: dict[str, float] = field(default_factory=dict)
-
-
 def keep_latest(lines: list[Utterance], new: list[Utterance]) -> list[Utterance]:
     """Append utterances and keep the latest `DIALOGUE_LINES`."""
     return [*lines, *new][-DIALOGUE_LINES:]
 
 
 class TurnState(TypedDict, total=False):
-    """One turn as the graph sees it; `dialogue` carries over to the thread's next turn, the rest is set anew."""
+    """One turn as the graph sees it; `dialogue` and `distressed` carry over to the thread's next turn.
+
+    `distressed` counts the turns in a row, this one included, on which the person was in distress.
+    """
 
     user: str
     thread_id: str
@@ -56,11 +50,16 @@ class TurnState(TypedDict, total=False):
     affect: Affect | None
     screening: Screening | None
     recalled: tuple[Recalled, ...]
-    recall_policy: RecallPolicy
     understanding: Understanding | None
+    distressed: int
     plan: Plan | None
     thought: Thought | None
     reply: str
+
+
+def checkpoint_id(user: str, thread_id: str) -> str:
+    """Under which name LangGraph keeps a person's conversation."""
+    return f"{user}\x1f{thread_id}"
 
 
 def new_turn(turn_id: str, user: str, thread_id: str, text: str) -> TurnState:
@@ -74,7 +73,6 @@ def new_turn(turn_id: str, user: str, thread_id: str, text: str) -> TurnState:
         "affect": None,
         "screening": None,
         "recalled": (),
-        "recall_policy": "none",
         "understanding": None,
         "plan": None,
         "thought": None,
@@ -82,8 +80,11 @@ def new_turn(turn_id: str, user: str, thread_id: str, text: str) -> TurnState:
     }
 
 
-PERSISTED = (Affect, Evidence, Understanding, Thought, Utterance, Plan, Recalled, Screening, Absence)
-"""Classes that checkpoints may hold. LangGraph stores their import paths, so renaming one is a migration."""
+PERSISTED: tuple[Any, ...] = (Affect, Evidence, Understanding, Thought, Utterance, Plan, Recalled, Screening, Absence,
+             ("agent.state", "Recalled"))  # fmt: skip
+"""Classes that checkpoints may hold. LangGraph stores their import paths, so renaming one is a migration.
+
+`Recalled` lived here once: checkpoints name it by that path."""
 
 
 @dataclass
@@ -99,6 +100,7 @@ class LiveTurn:
     turn: UserTurn | None = None
     prefix: Any = None
     recollections: list[Recollection] = field(default_factory=list)
+    facts: list[RecalledFact] = field(default_factory=list)
     tell: Callable[[str], None] = lambda piece: None
 
 

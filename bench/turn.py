@@ -26,7 +26,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from rich.console import Console
 from rich.table import Table
 
-from agent.cli import main_guard
+from agent.edge import main_guard
 from agent.nodes import Ears
 from agent.opening import open_agent, serializer
 from agent.plan import plan_reply, think

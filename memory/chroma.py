@@ -1,112 +1,160 @@
-"""Episodes in an embedded Chroma: the files of one folder, for one process at a time.
+"""Memories in Chroma: the files of one folder for one process at a time, or a server that several agents share.
 
-One collection per person, named by a hash of the user name. A record's id is `<microseconds since 1970>/<episode id>`,
-so that a page of the newest is found by ids alone: reading the times from the metadata of 10,000 records takes 40 times
-as long. A record holds the vector of `scoring.episode_vector`, the words as its document, flat metadata to filter by,
-and the whole episode as JSON under "episode", which alone is read back.
+Each person has a collection for episodes and one for facts, named by a hash of the user name, so no filter that a
+caller could forget keeps people apart. A record's id is the episode's, so that Chroma itself never keeps one twice. A
+record holds the vector of `scoring.episode_vector`, flat metadata to filter by, and the whole episode as JSON under
+"episode", which alone is read back. Chroma's documents stay empty: it would index their words in plain tables.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
+import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import chromadb
+import httpx
 import numpy as np
 from chromadb.api.client import Client
 from chromadb.api.rust import RustBindingsAPI
 from chromadb.config import Settings, System
 from chromadb.errors import ChromaError, NotFoundError
 
-from .document import from_json, to_json, to_metadata
+from .cipher import Cipher
+from .document import SCHEMA, fact_from_json, fact_to_json, from_json, to_json, to_metadata
 from .embedding import Embedder
 from .errors import MemoryStoreError
-from .folder import REMEDY, claim
+from .files import clean, index_folders, zero_unused
+from .folder import REMEDY, Folder
 from .policy import cue_for
-from .scoring import AFFECT_DIM, Candidate, Cue, compare, episode_vector, rank
-from .store import DAY_S, Episodes, Recollections, check_name, check_same, epoch_s, window
-from .types import Episode, Query, Recollection
+from .scoring import AFFECT_DIM, N_MARKS, Candidate, Cue, compare, episode_vector, rank, within_budget
+from .store import (
+    Episodes,
+    Facts,
+    RecalledFacts,
+    Recollections,
+    check_name,
+    check_owner,
+    check_replaces,
+    check_same,
+    epoch_s,
+    nearest_facts,
+    sorted_facts,
+    window,
+    without,
+)
+from .types import Episode, Fact, Query, RecalledFact, Recollection
 
 MAX_OPEN_INDEXES = 32
-"""People whose indexes are held in memory at once, about 3 MB and 4 open files each."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Collections whose indexes are held in memory at once, about 3 MB and 4 open files each."""
 
 POOL = 48
-"""How many of the nearest by words and affect are weighed again by recency and importance."""
+"""How many of the nearest are weighed again by recency and variety."""
+
+PORTION = 256
+"""Records that are read or written at once where many are."""
+
+Kind = Literal["user", "facts"]
+"""Of a collection: the episodes of a person, or the facts about them; the beginning of its name."""
 
 
 class ChromaStore:
-    """The memories of a folder; see `MemoryStore` for what the methods promise."""
+    """The memories of a folder or a server; see `MemoryStore` for what the methods promise."""
 
-    def __init__(self, folder: Path, embedder: Embedder) -> None:
-        """Open the folder, or make it.
+    def __init__(self, where: Path | str, embedder: Embedder, *, cipher: Cipher | None = None) -> None:
+        """Open the folder, or make it; or reach the server at a URL such as `http://localhost:8000`.
 
         Raises:
-            MemoryStoreError: another process has it open, it cannot be written, a newer version wrote it, or it was
-                written with an embedder of another width.
+            MemoryStoreError: another process has the folder open, it cannot be written, a newer version wrote it, it
+                was written with an embedder of another width, or it is encrypted and the key is not the right one;
+                or the server cannot be reached.
         """
-        self._folder = folder
-        self._embedder = embedder
+        self.embedder = embedder
+        self._cipher = cipher
         self._one_at_a_time = threading.RLock()
-        self._claim = claim(folder, {"text": embedder.dim, "affect": AFFECT_DIM})
         self._in_use: set[str] = set()  # collections touched since the client was opened
-        self._client: Client | None = None
+        self._indexes: dict[str, tuple[Path, int]] = {}  # where a collection's index lies, and when it was last written
+        self._client: Any = None
+        self.folder: Folder | None = None
+        self._where = where
+        widths = {"text": embedder.dim, "affect": AFFECT_DIM, "marks": N_MARKS}
+        if isinstance(where, str):
+            with _faults(f"the memory at {where} cannot be reached"):
+                self._client = _reach(where)
+                check = _about(self._client, widths, cipher)
+            check()
+            return
+        self.folder = Folder(where, widths, cipher)
         try:
-            with _faults(f"the memory at {folder} cannot be opened"):
-                self._client = _connect(folder)
-        finally:
-            if self._client is None:
-                self._claim.release()
+            with _faults(f"the memory at {where} cannot be opened"):
+                self._client = _connect(where)
+                self._finish_rebuilding()
+                for index in index_folders(where).values():
+                    zero_unused(index)  # a process that was killed may not have come to it
+                if self.folder.schema < SCHEMA:
+                    self._upgrade()
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, episode: Episode) -> None:
         """Keep an episode; see `MemoryStore.add`."""
-        check_name("user", episode.user)
-        check_name("id", episode.id)
-        document = to_json(episode)
-        vector = episode_vector(self._embedder.embed([episode.text])[0], episode.affect)
+        self.add_all([episode])
+
+    def add_all(self, episodes: Iterable[Episode]) -> int:
+        """Keep many episodes; see `MemoryStore.add_all`."""
+        n_new = 0
+        for user, of_user in itertools.groupby(episodes, key=lambda episode: episode.user):
+            for portion in _portions(of_user):
+                n_new += self._add_portion(user, portion)
+        return n_new
+
+    def replace(self, episode: Episode) -> None:
+        """Keep another version of an episode; see `MemoryStore.replace`."""
+        record = self._record(episode)
         with self._one_at_a_time, _faults(f"episode {episode.id!r} could not be kept"):
-            collection = self._collection(episode.user) or self._new_collection(episode.user)
-            known = _document_of(collection, episode.id)
-            if known is not None:
-                check_same(episode.id, known, document)
-                return
-            collection.add(
-                ids=[f"{(episode.at - EPOCH) // timedelta(microseconds=1)}/{episode.id}"],
-                embeddings=vector[None],
-                documents=[episode.text],
-                metadatas=[to_metadata(episode) | {"episode": document}],
-            )
+            known = self._documents(episode.user, [episode.id]).get(episode.id)
+            check_replaces(episode, None if known is None else self._episode(known, episode.user))
+            collection = self._made(episode.user)
+            collection.upsert(**_columns([record]))
+            self._wipe(collection)
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""
+        check_name("id", id)
         with self._one_at_a_time, _faults("an episode could not be read"):
-            collection = self._collection(user)
-            document = None if collection is None else _document_of(collection, id)
-        return None if document is None else from_json(document)
+            document = self._documents(user, [id]).get(id)
+        return None if document is None else self._episode(document, user)
 
     def recall(self, user: str, query: Query) -> Recollections:
         """The best of the `POOL` nearest; see `MemoryStore.recall`."""
         check_name("user", user)
-        cue = cue_for(query, self._embedder)
+        cue = cue_for(query, self.embedder)
         if cue is None or query.limit < 1:
             return []
         with self._one_at_a_time, _faults("episodes could not be recalled"):
             collection = self._collection(user)
             if collection is None:
                 return []
-            found, documents = _nearest(collection, cue, query)
-        return [
-            Recollection(from_json(documents[candidate.id]), sum(parts.values()), parts)
-            for candidate, parts in rank(found, cue.weights, query.limit)
+            best = rank(_nearest(collection, cue, query), cue.weights, query.limit)
+            documents = _documents_of(collection, [candidate.id for candidate, _ in best])
+        _, since_s, until_s = window(query)
+        found = [
+            Recollection(self._episode(documents[candidate.id], user), sum(parts.values()), parts)
+            for candidate, parts in best
+            if candidate.id in documents  # another agent on the server may have forgotten it meanwhile
         ]
+        inside = [one for one in found if since_s <= one.episode.at.timestamp() < until_s]
+        return within_budget(inside, query.budget)
 
     def list(
         self,
@@ -122,19 +170,32 @@ class ChromaStore:
         conditions = _within(epoch_s(since, -np.inf), epoch_s(until, np.inf))
         if thread_id is not None:
             conditions.append({"thread": thread_id})
+        check_name("user", user)
+        if limit < 1:
+            return []
         with self._one_at_a_time, _faults("episodes could not be listed"):
             collection = self._collection(user)
             if collection is None:
                 return []
-            if not conditions:
-                conditions = _not_older_than_the_last_added(collection, offset + limit)
-            ids = collection.get(where=_all_of(conditions), include=[])["ids"]
-            page = sorted(ids, key=_newest_first)[offset : offset + limit]
-            if not page:  # Chroma takes no ids for all ids
-                return []
-            records: Any = collection.get(ids=page, include=["metadatas"])
-        documents = {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
-        return [from_json(documents[record]) for record in page]
+            conditions += _not_older_than_the_last_added(collection, offset + limit, conditions)
+            records: Any = collection.get(where=_all_of(conditions), include=["metadatas"])
+        flats = zip(records["ids"], records["metadatas"], strict=True)
+        newest = sorted((-flat["at"], id, flat["episode"]) for id, flat in flats)
+        return [self._episode(document, user) for *_, document in newest[offset : offset + limit]]
+
+    def walk(self, user: str) -> Iterator[Episode]:
+        """Every episode of a person; see `MemoryStore.walk`."""
+        check_name("user", user)
+        for offset in itertools.count(0, PORTION):
+            with self._one_at_a_time, _faults("episodes could not be read"):
+                collection = self._collection(user)
+                if collection is None:
+                    return
+                records: Any = collection.get(limit=PORTION, offset=offset, include=["metadatas"])
+            for flat in records["metadatas"]:
+                yield self._episode(flat["episode"], user)
+            if len(records["ids"]) < PORTION:
+                return
 
     def count(self, user: str) -> int:
         """How many episodes a person has."""
@@ -146,30 +207,178 @@ class ChromaStore:
         """Everybody who has an episode, by name."""
         with self._one_at_a_time, _faults("people could not be listed"):
             # A crash between making a collection and its first record leaves an empty one.
-            return tuple(sorted(c.metadata["user"] for c in self._opened().list_collections() if c.count()))
+            kept = [c for c in _collections(self._opened()) if c.name.startswith("user-") and c.count()]
+            return tuple(sorted(c.metadata["user"] for c in kept))
+
+    def put_facts(self, user: str, facts: Sequence[Fact]) -> None:
+        """Keep facts; see `MemoryStore.put_facts`."""
+        check_name("user", user)
+        check_owner(user, facts)
+        if not facts:
+            return
+        documents = [self._sealed(fact_to_json(fact)) for fact in facts]
+        vectors = self.embedder.embed([fact.text for fact in facts])
+        flats: Any = [
+            {"kind": f.kind, "provenance": f.provenance, "holds": f.valid_to is None, "fact": document}
+            for f, document in zip(facts, documents, strict=True)
+        ]
+        with self._one_at_a_time, _faults("facts could not be kept"):
+            collection = self._made(user, "facts")
+            collection.upsert(ids=[fact.id for fact in facts], embeddings=vectors, metadatas=flats)
+            self._wipe(collection)
+
+    def facts(self, user: str, *, history: bool = False) -> Facts:
+        """The facts that hold; see `MemoryStore.facts`."""
+        with self._one_at_a_time, _faults("facts could not be read"):
+            collection = self._collection(user, "facts")
+            records: Any = {"metadatas": []} if collection is None else collection.get(include=["metadatas"])
+        return sorted_facts((self._fact(flat["fact"], user) for flat in records["metadatas"]), history)
+
+    def recall_facts(self, user: str, text: str, limit: int = 3) -> RecalledFacts:
+        """The facts nearest to some words; see `MemoryStore.recall_facts`."""
+        check_name("user", user)
+        if not text.strip() or limit < 1:
+            return []
+        with self._one_at_a_time, _faults("facts could not be recalled"):
+            collection = self._collection(user, "facts")
+            if collection is None:
+                return []
+            vector = self.embedder.embed([text])
+            include: Any = ["distances", "metadatas"]
+            answer: Any = collection.query(query_embeddings=vector, n_results=POOL, include=include)
+        found = zip(answer["distances"][0], answer["metadatas"][0], strict=True)
+        return nearest_facts((RecalledFact(self._fact(flat["fact"], user), 1 - away) for away, flat in found), limit)
+
+    def forget(self, user: str, ids: Iterable[str] | None = None) -> int:
+        """Forget episodes, or a person; see `MemoryStore.forget`.
+
+        In a folder a person's collections are written anew without what is forgotten, and the files are cleaned of what
+        Chroma leaves behind (`files.clean`): some 2 minutes for a person with 100,000 episodes. A server deletes the
+        records and the indexes in use; what its files still hold of them is for its operator to clean.
+        """
+        wanted = None if ids is None else set(ids)
+        with self._one_at_a_time, _faults("the memory could not forget"):
+            collection = self._collection(user)
+            here = set() if collection is None else self._ids(collection)
+            gone = here if wanted is None else here & wanted
+            if wanted is None:
+                for kind in ("user", "facts"):
+                    self._drop(_name(user, kind))
+            elif collection is not None and gone:
+                self._forget_facts(user, gone)
+                self._leave_out(collection, gone)
+            if self.folder is not None:
+                self._clean()
+            return len(gone)
 
     def close(self) -> None:
         """Let go of files and locks; the store cannot be used afterwards. Closing twice is harmless."""
         with self._one_at_a_time:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
-            self._claim.release()
+            try:
+                if self._client is not None:
+                    self._shut()
+            finally:
+                if self.folder is not None:
+                    self.folder.release()
 
-    def _collection(self, user: str) -> chromadb.Collection | None:
+    # ---- records -----------------------------------------------------------------------------------------------------
+
+    def _add_portion(self, user: str, portion: Sequence[Episode]) -> int:
+        """Keep the episodes of one person that are not kept yet."""
+        for episode in portion:
+            check_name("user", episode.user)
+            check_name("id", episode.id)
+        documents = [to_json(episode) for episode in portion]
+        what = f"episode {portion[0].id!r}" if len(portion) == 1 else f"{len(portion)} episodes"
+        with self._one_at_a_time, _faults(f"{what} could not be kept"):
+            known = self._documents(user, [episode.id for episode in portion])
+            fresh: dict[str, Episode] = {}
+            for episode, document in zip(portion, documents, strict=True):
+                if episode.id in known:
+                    check_same(episode.id, self._opened_text(known[episode.id]), document)
+                elif episode.id in fresh:
+                    check_same(episode.id, to_json(fresh[episode.id]), document)
+                else:
+                    fresh[episode.id] = episode
+            if fresh:
+                vectors = self.embedder.embed([episode.text for episode in fresh.values()])
+                records = [self._record(e, v) for e, v in zip(fresh.values(), vectors, strict=True)]
+                collection = self._made(user)
+                collection.add(**_columns(records))
+                self._wipe(collection)
+            return len(fresh)
+
+    def _record(self, episode: Episode, words: np.ndarray | None = None) -> tuple[str, np.ndarray, dict[str, Any]]:
+        """Id, vector and metadata of an episode."""
+        document = self._sealed(to_json(episode))
+        words = self.embedder.embed([episode.text])[0] if words is None else words
+        return episode.id, episode_vector(words, episode), to_metadata(episode) | {"episode": document}
+
+    def _documents(self, user: str, ids: Sequence[str]) -> dict[str, str]:
+        """The documents of those of a person's episodes that are kept, by id."""
+        collection = self._collection(user)
+        return {} if collection is None else _documents_of(collection, ids)
+
+    def _sealed(self, document: str) -> str:
+        return document if self._cipher is None else self._cipher.seal(document)
+
+    def _opened_text(self, document: str) -> str:
+        return document if self._cipher is None else self._cipher.open(document)
+
+    def _episode(self, document: str, user: str) -> Episode:
+        """The episode of a document, which must be this person's: a store that mixes people up says nothing."""
+        episode = from_json(self._opened_text(document))
+        if episode.user != user:
+            raise MemoryStoreError("an episode lies with somebody else's: restore the memory from a backup")
+        return episode
+
+    def _fact(self, document: str, user: str) -> Fact:
+        fact = fact_from_json(self._opened_text(document))
+        if fact.user != user:
+            raise MemoryStoreError("a fact lies with somebody else's: restore the memory from a backup")
+        return fact
+
+    # ---- collections -------------------------------------------------------------------------------------------------
+
+    def _collection(self, user: str, kind: Kind = "user") -> chromadb.Collection | None:
         """A person's collection, or None where there is none yet."""
         check_name("user", user)
-        name = _collection_name(user)
+        name = _name(user, kind)
         try:
             return self._opened(name).get_collection(name, embedding_function=None)
         except NotFoundError:
             return None
 
-    def _new_collection(self, user: str) -> chromadb.Collection:
-        name = _collection_name(user)
-        return self._opened(name).create_collection(
-            name, embedding_function=None, configuration={"hnsw": {"space": "ip"}}, metadata={"user": user}
+    def _made(self, user: str, kind: Kind = "user") -> chromadb.Collection:
+        """A person's collection, made where there is none yet."""
+        return self._collection(user, kind) or self._make(_name(user, kind), user, kind)
+
+    def _make(self, name: str, user: str, kind: Kind) -> chromadb.Collection:
+        return self._opened(name).get_or_create_collection(
+            name,
+            embedding_function=None,
+            configuration={"hnsw": {"space": "ip"}},
+            metadata={"user": user, "schema": SCHEMA, "kind": kind},
         )
+
+    def _wipe(self, collection: chromadb.Collection) -> None:
+        """Zero the unused room of a collection's index whenever Chroma has written it (see `files`)."""
+        if self.folder is None:
+            return
+        index, written = self._indexes.get(collection.name, (None, 0))
+        if index is None:
+            index = index_folders(self.folder.path).get(collection.name)
+        header = index / "header.bin" if index else None
+        if index and header and header.exists() and (now := header.stat().st_mtime_ns) != written:
+            zero_unused(index)
+            self._indexes[collection.name] = (index, now)
+
+    def _drop(self, name: str) -> None:
+        with suppress(NotFoundError):
+            self._opened(name).delete_collection(name)
+
+    def _ids(self, collection: chromadb.Collection) -> set[str]:
+        return set(collection.get(include=[])["ids"])
 
     def _opened(self, name: str = "") -> Client:
         """The client, with room in memory for the collection of that name; no name needs no room.
@@ -178,17 +387,100 @@ class ChromaStore:
         cannot be relied on: an index it drops before it was ever written to disk can no longer be queried
         ("Nothing found on disk", chromadb 1.5.9).
         """
-        if self._client and name and name not in self._in_use and len(self._in_use) >= MAX_OPEN_INDEXES:
-            self._client.close()
-            self._client = None
-            self._in_use.clear()
+        full = name and name not in self._in_use and len(self._in_use) >= MAX_OPEN_INDEXES
+        if self._client and full and self.folder is not None:
+            self._shut()
             _return_freed_memory()
-            self._client = _connect(self._folder)
+            self._client = _connect(self.folder.path)
         if self._client is None:
-            raise MemoryStoreError(f"the memory at {self._folder} is closed: open it again")
+            raise MemoryStoreError(f"the memory at {self._where} is closed: open it again")
         if name:
             self._in_use.add(name)
         return self._client
+
+    def _shut(self) -> None:
+        """Close the client, and zero what it has written of its memory into the indexes that were in use."""
+        self._client.close()
+        self._client = None
+        if self.folder is not None:
+            for name, index in index_folders(self.folder.path).items():
+                if name in self._in_use:
+                    zero_unused(index)
+        self._in_use.clear()
+        self._indexes.clear()
+
+    # ---- forgetting and upgrading ------------------------------------------------------------------------------------
+
+    def _forget_facts(self, user: str, gone: set[str]) -> None:
+        facts = self.facts(user, history=True)
+        left = {fact.id: without(fact, gone) for fact in facts}
+        self.put_facts(user, [now for fact in facts if (now := left[fact.id]) not in (None, fact)])
+        drop = {id for id, now in left.items() if now is None}
+        collection = self._collection(user, "facts")
+        if collection is not None and any(now is not fact for fact, now in zip(facts, left.values(), strict=True)):
+            self._leave_out(collection, drop)
+
+    def _leave_out(self, collection: chromadb.Collection, gone: set[str]) -> None:
+        """Keep a collection without some records: written anew in a folder; on a server others may be writing to it."""
+        if self.folder is None:
+            for portion in _portions(gone):
+                collection.delete(ids=list(portion))
+            return
+
+        def kept(records: list[tuple[str, np.ndarray, dict[str, Any]]]) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+            return [record for record in records if record[0] not in gone]
+
+        self._rebuild(collection, kept)
+
+    def _rebuild(self, collection: chromadb.Collection, change: Any) -> None:
+        """Write a collection anew, portion by portion; a stop at any moment leaves the old or the new one, whole."""
+        name, about = collection.name, collection.metadata or {}
+        new = self._make(f"new-{name}", about["user"], "facts" if name.startswith("facts-") else "user")
+        for offset in itertools.count(0, PORTION):
+            read: Any = collection.get(limit=PORTION, offset=offset, include=["embeddings", "metadatas"])
+            if records := change(list(zip(read["ids"], read["embeddings"], read["metadatas"], strict=True))):
+                new.add(**_columns(records))
+                self._wipe(new)
+            if len(read["ids"]) < PORTION:
+                break
+        self._drop(name)
+        new.modify(name=name)
+
+    def _finish_rebuilding(self) -> None:
+        """What a stop left in the middle of `_rebuild`: half a new collection goes, a whole one takes its place."""
+        collections = {collection.name: collection for collection in _collections(self._client)}
+        for name, collection in collections.items():
+            if name.startswith("new-"):
+                if name.removeprefix("new-") in collections:
+                    self._client.delete_collection(name)
+                else:
+                    collection.modify(name=name.removeprefix("new-"))
+
+    def _clean(self) -> None:
+        """Close the files, remove what Chroma leaves in them, open them again."""
+        assert self.folder is not None
+        self._shut()
+        clean(self.folder.path)
+        self._client = _connect(self.folder.path)
+
+    def _upgrade(self) -> None:
+        """Bring what an earlier version wrote to this schema; goes on after a stop."""
+        assert self.folder is not None
+
+        def renewed(
+            records: list[tuple[str, np.ndarray, dict[str, Any]]],
+        ) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+            new = []
+            for _, vector, flat in records:
+                episode = from_json(flat["episode"])
+                new.append(self._record(episode, np.asarray(vector, np.float32)[: self.embedder.dim]))
+            return new
+
+        for collection in _collections(self._client):
+            if collection.name.startswith("user-") and (collection.metadata or {}).get("schema", 1) < SCHEMA:
+                self._rebuild(collection, renewed)
+        self._clean()
+        self.folder.upgraded()
 
 
 def _connect(folder: Path) -> Client:
@@ -207,6 +499,36 @@ def _connect(folder: Path) -> Client:
     return Client.from_system(system)
 
 
+def _reach(url: str) -> Any:
+    """A client of the Chroma server at a URL; a user name in it is sent as the bearer token."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise MemoryStoreError(f"{url} is not the address of a Chroma server: give one such as http://localhost:8000")
+    return chromadb.HttpClient(
+        host=parts.hostname,
+        port=parts.port or (443 if parts.scheme == "https" else 8000),
+        ssl=parts.scheme == "https",
+        headers={"Authorization": f"Bearer {parts.username}"} if parts.username else None,
+        settings=Settings(anonymized_telemetry=False),
+    )
+
+
+def _about(client: Any, widths: dict[str, int], cipher: Cipher | None) -> Any:
+    """Note on a server what its memory is written with, or compare it; the comparison raises MemoryStoreError."""
+    from .folder import described, differences
+
+    made = client.get_or_create_collection("emox-about", embedding_function=None, metadata=described(widths, cipher))
+    return lambda: differences(made.metadata, widths, cipher, "the memory on the server")
+
+
+def _collections(client: Any) -> list[chromadb.Collection]:
+    """All collections, in portions: Chroma lists a hundred at a time unless told otherwise."""
+    found: list[chromadb.Collection] = []
+    while portion := client.list_collections(limit=PORTION, offset=len(found)):
+        found += portion
+    return found
+
+
 def _return_freed_memory() -> None:
     """Give the memory of closed indexes back: glibc keeps it, and every reopening would add as much again."""
     if sys.platform == "linux":
@@ -215,66 +537,79 @@ def _return_freed_memory() -> None:
             trim(0)
 
 
-def _nearest(collection: chromadb.Collection, cue: Cue, query: Query) -> tuple[list[Candidate], dict[str, str]]:
-    """The nearest episodes that the query allows, at least `POOL` if there are as many, and their documents by id.
+def _nearest(collection: chromadb.Collection, cue: Cue, query: Query) -> list[Candidate]:
+    """The nearest episodes that the query allows, at least `POOL` if there are as many.
 
     Excluded ids and times outside the window are dropped after the search, since a filter inside Chroma takes ten
     times as long; only where that leaves too few does Chroma filter by time.
     """
     now_s, since_s, until_s = window(query)
-    total = collection.count()
     wanted = max(POOL, query.limit)
-    hits = min(wanted + len(query.exclude), total)
+    hits = wanted + len(query.exclude)
 
-    def search(where: dict[str, Any] | None) -> tuple[list[Candidate], dict[str, str]]:
+    def search(where: dict[str, Any] | None) -> tuple[int, list[Candidate]]:
         answer: Any = collection.query(
-            query_embeddings=cue.vector[None], n_results=hits, where=where, include=["embeddings", "metadatas"]
+            query_embeddings=cue.vector[None], n_results=hits, where=where, include=["embeddings"]
         )
-        candidates, documents = [], {}
-        for vector, flat in zip(answer["embeddings"][0], answer["metadatas"][0], strict=True):
-            id, at_s = flat["id"], flat["at"]
-            if id not in query.exclude and since_s <= at_s < until_s:
-                vector = np.asarray(vector, np.float32)
-                candidates.append(compare(id, vector, cue, (now_s - at_s) / DAY_S, flat["intensity"]))
-                documents[id] = flat["episode"]
-        return candidates, documents
+        found = compare(answer["ids"][0], np.asarray(answer["embeddings"][0]), cue, now_s)
+        # Marks are exact to a hundredth of a second; `recall` looks at the exact times of what it brings back.
+        return len(found), [c for c in found if c.id not in query.exclude and since_s - 0.01 <= c.at_s < until_s + 0.01]
 
-    if hits == 0:
-        return [], {}
-    candidates, documents = search(None)
+    n_found, candidates = search(None)
     within = _all_of(_within(since_s, until_s))
-    if within and len(candidates) < wanted and hits < total:
-        return search(within)
-    return candidates, documents
+    if within and len(candidates) < wanted and n_found == hits:
+        return search(within)[1]
+    return candidates
 
 
-def _not_older_than_the_last_added(collection: chromadb.Collection, n: int) -> list[dict[str, Any]]:
+def _not_older_than_the_last_added(
+    collection: chromadb.Collection, n: int, conditions: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """A condition that the `n` newest episodes meet, and few others if episodes were added as they happened.
 
-    No n episodes can all be newer than the n newest ones, so none of these is older than the oldest of the last n
-    added. Asking for those first spares reading and sorting the ids of all: 40 ms instead of 200 for 6 of 100,000.
+    No n episodes that meet the conditions can all be newer than the n newest of them, so none of these is older than
+    the oldest of any n such. Those n are looked for among the last added, which spares reading about all.
     """
     total = collection.count()
-    if not 0 < n * 4 <= total:  # the detour costs more than it saves
+    peeked = 2 * n + 16
+    if peeked * 4 > total:  # the detour costs more than it saves
         return []
-    ids = collection.get(limit=n, offset=total - n, include=[])["ids"]
-    oldest = min(int(record.split("/", 1)[0]) for record in ids)
-    return [{"at": {"$gte": float(oldest // 1_000_000)}}]
+    flats: Any = collection.get(limit=peeked, offset=total - peeked, include=["metadatas"])["metadatas"]
+    times = sorted((flat["at"] for flat in flats if all(_meets(flat, c) for c in conditions)), reverse=True)
+    return [{"at": {"$gte": times[n - 1]}}] if len(times) >= n else []
 
 
-def _document_of(collection: chromadb.Collection, id: str) -> str | None:
-    records: Any = collection.get(where={"id": id}, include=["metadatas"])
-    return records["metadatas"][0]["episode"] if records["ids"] else None
+def _meets(flat: dict[str, Any], condition: dict[str, Any]) -> bool:
+    """Whether metadata meet one of the conditions of `list`."""
+    ((key, wanted),) = condition.items()
+    if not isinstance(wanted, dict):
+        return bool(flat[key] == wanted)
+    ((comparison, bound),) = wanted.items()
+    return bool(flat[key] >= bound if comparison == "$gte" else flat[key] < bound)
 
 
-def _collection_name(user: str) -> str:
-    """A name that Chroma accepts (at most 63 characters of few kinds) and that no two people share."""
-    return "user-" + hashlib.blake2b(user.encode(), digest_size=24).hexdigest()
+def _documents_of(collection: chromadb.Collection, ids: Sequence[str]) -> dict[str, str]:
+    if not ids:  # Chroma takes no ids for all ids
+        return {}
+    records: Any = collection.get(ids=list(dict.fromkeys(ids)), include=["metadatas"])
+    return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
 
 
-def _newest_first(record: str) -> tuple[int, str]:
-    microseconds, id = record.split("/", 1)
-    return -int(microseconds), id
+def _columns(records: Sequence[tuple[str, np.ndarray, dict[str, Any]]]) -> dict[str, Any]:
+    """Records as Chroma's arguments."""
+    ids, vectors, flats = zip(*records, strict=True)
+    return {"ids": list(ids), "embeddings": np.stack(vectors), "metadatas": list(flats)}
+
+
+def _name(user: str, kind: Kind) -> str:
+    """A name that Chroma accepts (few kinds of characters) and that no two people share."""
+    return f"{kind}-" + hashlib.blake2b(user.encode(), digest_size=24).hexdigest()
+
+
+def _portions(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    items = iter(items)
+    while portion := tuple(itertools.islice(items, PORTION)):
+        yield portion
 
 
 def _within(since_s: float, until_s: float) -> list[dict[str, Any]]:
@@ -290,8 +625,12 @@ def _all_of(conditions: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 @contextmanager
 def _faults(failure: str) -> Iterator[None]:
-    """Turn what Chroma and the disk complain of into one sentence."""
+    """Turn what Chroma, its server and the disk complain of into one sentence."""
     try:
         yield
-    except (ChromaError, OSError) as error:
+    except (ChromaError, OSError, httpx.HTTPError, sqlite3.Error) as error:
         raise MemoryStoreError(f"{failure} ({error}): {REMEDY}") from error
+    except ValueError as error:  # what the client of a server raises where there is none
+        if "Could not connect" not in str(error):
+            raise
+        raise MemoryStoreError(f"{failure} ({error}): start it with `chroma run`, or check the address") from error

@@ -1,8 +1,7 @@
 """Which memories a turn calls for: felt alike, brighter, or simply on the subject.
 
-Recall runs before the turn is understood, so `policy_for` decides from affect and words alone. It never answers
-"counter": brighter times offered at once read as not having listened. The plan asks for them once a feeling has been
-validated.
+`policy_for` decides from affect and words alone. It never answers "counter": brighter times offered at once read as not
+having listened. The plan asks for them once a feeling has been met (`agent.plan`).
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from .scoring import AFFECT_DIM, Cue, Weights, affect_vector, intensity
 from .types import Query, RecallPolicy
 
 WEIGHTS: dict[RecallPolicy, Weights] = {
-    "congruent": Weights(text=1.0, affect=0.6, recency=0.2, importance=0.1),
-    "counter": Weights(text=0.5, affect=1.0, recency=0.1, importance=0.1, min_affect=0.3),
-    "factual": Weights(text=1.0, affect=0.0, recency=0.1, importance=0.0),
-}
-"""`counter` lets nothing back that was not felt as bright: a sad day is no comfort for want of a happy one."""
+    "congruent": Weights(text=1.0, affect=0.6, recency=0.2, importance=0.1, diversity=0.15),
+    "counter": Weights(text=0.5, affect=1.0, recency=0.1, importance=0.1, helped=0.5, diversity=0.15,
+                       min_affect=0.3, min_lift=0.3),
+    "factual": Weights(text=1.0, affect=0.0, recency=0.1, importance=0.0, diversity=0.15),
+}  # fmt: skip
+"""`counter` lets nothing back that was neither felt as bright nor followed by feeling better: a sad day is no comfort
+for want of a happy one."""
 
 DISTRESS_VALENCE = -0.3
 STRONG_INTENSITY = 0.6
@@ -59,5 +60,5 @@ def cue_for(query: Query, embedder: Embedder) -> Cue | None:
     text = embedder.embed([query.text])[0] if query.text.strip() else np.zeros(embedder.dim, np.float32)
     target = BRIGHT if query.policy == "counter" else query.affect
     affect = np.zeros(AFFECT_DIM, np.float32) if target is None else affect_vector(target)
-    cue = Cue(text=text, affect=affect, weights=weights)
-    return cue if cue.vector.any() else None
+    says_something = (weights.text * text).any() or (weights.affect * affect).any()
+    return Cue(text=text, affect=affect, weights=weights) if says_something else None

@@ -1,23 +1,34 @@
-"""How well an episode answers a recall: likeness of words, likeness of feeling, recency, importance. Pure functions.
+"""How well an episode answers a recall: likeness of words and of feeling, recency, importance, what helped, variety.
 
-Every kept episode is one vector, its unit text embedding followed by its unit affect vector. A `Cue` is the same pair
-scaled by weights, so the inner product of the two is `a·cos(text) + b·cos(affect)` and one search ranks by both.
+Every kept episode is one vector: its unit text embedding, its unit affect vector, and four marks (when it was, how
+intense, how it turned out). A `Cue` is the same vector scaled by weights, so the inner product of the two is
+`a·cos(text) + b·cos(affect) + c·intensity + d·lift`: one search ranks by all of them, and the vectors that it brings
+back say all that the ranking wants to know. To read metadata instead takes longer than the search itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
+
+from .types import Episode, Recollection
 
 AFFECT_DIM = len(EMOTIONS) + 3
 """Width of `affect_vector`: the emotion distribution, valence, arousal, sentiment."""
 
 VALENCE_SCALE = 2.0
 """Valence outweighs labels, so that joy and grief point apart while grief, fear and anger stay akin."""
+
+MARK_SCALES = (1e-6, 1e-8, 1e-3, 1e-3)
+"""Of the marks: days since 1970, seconds of that day, intensity, lift. So small that they change no neighbourhood of
+the index (together below 0.001 of an inner product), and times are still exact to a hundredth of a second."""
+
+N_MARKS = len(MARK_SCALES)
+DAY_S = 86_400.0
 
 HALF_LIFE_DAYS = 14.0
 INTENSE_HALF_LIFE_DAYS = 84.0
@@ -28,15 +39,20 @@ INTENSE_HALF_LIFE_DAYS = 84.0
 class Weights:
     """What counts in a recall, and how much.
 
-    `text` and `affect` weigh cosines in [-1, 1], `recency` and `importance` values in [0, 1]. An episode whose
-    affect cosine is below `min_affect` does not come back at all.
+    `text` and `affect` weigh cosines in [-1, 1], `recency` and `importance` values in [0, 1], `helped` a lift in
+    [-2, 2] (how much better they felt on the turns that followed). `diversity` is how much is lost by saying again
+    what was chosen before (maximal marginal relevance, Carbonell and Goldstein 1998). An episode whose affect cosine
+    is below `min_affect` does not come back at all, unless they felt better after it by `min_lift`.
     """
 
     text: float = 1.0
     affect: float = 0.0
     recency: float = 0.0
     importance: float = 0.0
+    helped: float = 0.0
+    diversity: float = 0.0
     min_affect: float = -1.0
+    min_lift: float = 9.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +68,29 @@ class Cue:
 
     @property
     def vector(self) -> np.ndarray:
-        """(D + D_a,) float32: its inner product with an episode's vector is `a·cos(text) + b·cos(affect)`."""
-        return np.concatenate([self.weights.text * self.text, self.weights.affect * self.affect]).astype(np.float32)
+        """(D + D_a + 4,) float32: its inner product with an episode's vector is the score, but for recency."""
+        marks = np.array([0.0, 0.0, self.weights.importance, self.weights.helped]) / MARK_SCALES
+        parts = [self.weights.text * self.text, self.weights.affect * self.affect, marks]
+        return np.concatenate(parts).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An episode that may come back: cosines with the cue in [-1, 1], age in days, intensity in [0, 1]."""
+    """An episode that may come back.
+
+    `text` and `affect` are cosines with the cue in [-1, 1]; age in days, intensity in [0, 1], lift in [-2, 2]. `at_s`
+    is when it was, in seconds since 1970. `words` is its unit text embedding (D,), which tells how much two candidates
+    say the same; one without it is like no other.
+    """
 
     id: str
     text: float
     affect: float
     age_days: float
     intensity: float
+    lift: float = 0.0
+    at_s: float = 0.0
+    words: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def affect_vector(affect: Affect) -> np.ndarray:
@@ -87,15 +113,28 @@ def affect_vector(affect: Affect) -> np.ndarray:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def episode_vector(text: np.ndarray, affect: Affect) -> np.ndarray:
-    """(D + D_a,) float32: the unit text embedding (D,) followed by the unit affect vector; what an index stores."""
-    return np.concatenate([text, affect_vector(affect)]).astype(np.float32)
+def episode_vector(text: np.ndarray, episode: Episode) -> np.ndarray:
+    """(D + D_a + 4,) float32: the unit text embedding (D,), the unit affect vector, the marks; what an index stores."""
+    day, second = divmod(episode.at.timestamp(), DAY_S)
+    marks = np.array([day, second, intensity(episode.affect), min(2.0, max(-2.0, episode.lift))]) * MARK_SCALES
+    return np.concatenate([text, affect_vector(episode.affect), marks]).astype(np.float32)
 
 
-def compare(id: str, vector: np.ndarray, cue: Cue, age_days: float, intensity: float) -> Candidate:
-    """How like the cue an episode's vector (D + D_a,) is, in words and in feeling apart."""
-    text, affect = vector[: len(cue.text)], vector[len(cue.text) :]  # np.split takes ten times as long
-    return Candidate(id, float(text @ cue.text), float(affect @ cue.affect), age_days, intensity)
+def compare(ids: Sequence[str], vectors: np.ndarray, cue: Cue, now_s: float) -> list[Candidate]:
+    """How like the cue episodes are, in words and in feeling apart, from their ids and vectors (N, D + D_a + 4)."""
+    if not len(ids):
+        return []
+    n_text = len(cue.text)
+    words, affects, marks = np.split(np.asarray(vectors, np.float32), [n_text, n_text + AFFECT_DIM], axis=1)
+    read = marks.astype(np.float64) / MARK_SCALES
+    at_s = np.round(read[:, 0]) * DAY_S + np.round(read[:, 1], 2)
+    columns = np.stack(
+        [words @ cue.text, affects @ cue.affect, (now_s - at_s) / DAY_S, read[:, 2], read[:, 3], at_s], 1
+    )
+    return [
+        Candidate(id, text, affect, age_days, strength, lift, at, own)
+        for id, (text, affect, age_days, strength, lift, at), own in zip(ids, columns.tolist(), words, strict=True)
+    ]
 
 
 def intensity(affect: Affect) -> float:
@@ -119,17 +158,54 @@ def recency(age_days: float, intensity: float) -> float:
 
 
 def score_parts(candidate: Candidate, weights: Weights) -> dict[str, float]:
-    """What each of text, affect, recency and importance adds to the score; the score is their sum."""
+    """What each of text, affect, recency, importance and outcome adds to the score; the score is their sum."""
     return {
         "text": weights.text * candidate.text,
         "affect": weights.affect * candidate.affect,
         "recency": weights.recency * recency(candidate.age_days, candidate.intensity),
         "importance": weights.importance * candidate.intensity,
+        "helped": weights.helped * candidate.lift,
     }
 
 
 def rank(candidates: Iterable[Candidate], weights: Weights, limit: int) -> list[tuple[Candidate, dict[str, float]]]:
-    """The best `limit` candidates and their score parts, highest score first; equal scores newest first, then by id."""
-    scored = [(c, score_parts(c, weights)) for c in candidates if c.affect >= weights.min_affect]
-    scored.sort(key=lambda pair: (-sum(pair[1].values()), pair[0].age_days, pair[0].id))
-    return scored[: max(0, limit)]
+    """The best `limit` candidates and their score parts, in the order of choice; equal scores newest first, then by id.
+
+    Each choice loses `diversity` times the cosine of its words with the most similar of those chosen before.
+    """
+    left = [
+        (candidate, score_parts(candidate, weights))
+        for candidate in candidates
+        if candidate.affect >= weights.min_affect or candidate.lift >= weights.min_lift
+    ]
+    left.sort(key=lambda pair: (-sum(pair[1].values()), pair[0].age_days, pair[0].id))
+    if not weights.diversity:
+        return left[: max(0, limit)]
+    chosen: list[tuple[Candidate, dict[str, float]]] = []
+    alike = np.zeros(len(left))  # of each candidate with the most similar one chosen
+    scores = np.array([sum(parts.values()) for _, parts in left])
+    words = np.stack([np.zeros(1) if c.words is None else c.words for c, _ in left]) if left else np.zeros((0, 1))
+    for _ in range(min(limit, len(left))):
+        best = int(np.argmax(scores - weights.diversity * alike))
+        candidate, parts = left[best]
+        chosen.append((candidate, parts | {"diversity": 0.0 - weights.diversity * float(alike[best])}))
+        scores[best] = -np.inf
+        alike = np.maximum(alike, words @ words[best])
+    return chosen
+
+
+def n_tokens(text: str) -> int:
+    """About how many tokens a text is for a language model: one for every four bytes, at least one."""
+    return max(1, len(text.encode("utf-8", "replace")) // 4)
+
+
+def within_budget(found: Iterable[Recollection], budget: int | None) -> list[Recollection]:
+    """The best whose words together are no more than `budget` tokens; one that is too long makes room for the next."""
+    if budget is None:
+        return list(found)
+    kept = []
+    for one in found:
+        if (cost := n_tokens(one.episode.text)) <= budget:
+            budget -= cost
+            kept.append(one)
+    return kept

@@ -1,26 +1,28 @@
-"""Where episodes are kept: the protocol, and the store that forgets when the program ends."""
+"""Where memories are kept: the protocol, and the store that forgets when the program ends."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
 
-from .document import from_json, to_json
+from .document import fact_from_json, fact_to_json, from_json, to_json
 from .embedding import Embedder
 from .errors import MemoryStoreError
 from .policy import cue_for
-from .scoring import compare, episode_vector, intensity, rank
-from .types import Episode, Query, Recollection
+from .scoring import compare, episode_vector, rank, within_budget
+from .types import Episode, Fact, Query, RecalledFact, Recollection
 
 Episodes = list[Episode]  # in a class that has a method called list, `list` means that method
 Recollections = list[Recollection]
+Facts = list[Fact]
+RecalledFacts = list[RecalledFact]
 
 MAX_NAME_CHARS = 512
-DAY_S = 86_400.0
 
 
 class MemoryStore(Protocol):
@@ -30,12 +32,27 @@ class MemoryStore(Protocol):
     id that is empty, longer than 512 characters or not valid Unicode, and for times without a zone.
     """
 
+    @property
+    def embedder(self) -> Embedder:
+        """What the words of this store are embedded with."""
+
     def add(self, episode: Episode) -> None:
         """Keep an episode; when the call returns, it is kept. Adding the same again changes nothing.
 
         Raises:
             MemoryStoreError: another episode of this person has the id.
             ValueError: the episode cannot be kept as it is (`document.to_json`).
+        """
+
+    def add_all(self, episodes: Iterable[Episode]) -> int:
+        """Keep many episodes, in portions; how many were new. Raises what `add` raises; what came before is kept."""
+
+    def replace(self, episode: Episode) -> None:
+        """Keep another version of an episode that is kept: its outcome is known now, or it was corrected.
+
+        Raises:
+            MemoryStoreError: there is none of that id.
+            ValueError: its time differs (it would be another episode), or it cannot be kept as it is.
         """
 
     def get(self, user: str, id: str) -> Episode | None:
@@ -56,11 +73,30 @@ class MemoryStore(Protocol):
     ) -> Episodes:
         """One page of the episodes with `since <= at < until`, newest first, ids breaking ties."""
 
+    def walk(self, user: str) -> Iterator[Episode]:
+        """Every episode of a person, in no certain order, without holding all of them in memory."""
+
     def count(self, user: str) -> int:
         """How many episodes a person has."""
 
     def users(self) -> tuple[str, ...]:
         """Everybody who has an episode, by name."""
+
+    def put_facts(self, user: str, facts: Sequence[Fact]) -> None:
+        """Keep facts; one whose id is known takes the place of that one."""
+
+    def facts(self, user: str, *, history: bool = False) -> Facts:
+        """The facts that hold, oldest first; with `history` also those that held before."""
+
+    def recall_facts(self, user: str, text: str, limit: int = 3) -> RecalledFacts:
+        """The facts that hold and are nearest to some words, best first."""
+
+    def forget(self, user: str, ids: Iterable[str] | None = None) -> int:
+        """Forget episodes, or a person with all facts; how many episodes there were.
+
+        Facts that follow from forgotten episodes alone go with them. When the call returns, an embedded store has
+        no trace of them in its files either (`chroma.ChromaStore`).
+        """
 
     def close(self) -> None:
         """Let go of files and locks; the store cannot be used afterwards."""
@@ -71,50 +107,67 @@ class _Kept:
     document: str
     thread_id: str
     at_s: float
-    intensity: float
-    vector: np.ndarray  # (D + D_a,) float32
+    vector: np.ndarray  # (D + D_a + 4,) float32
+
+
+@dataclass(eq=False)
+class _Person:
+    episodes: dict[str, _Kept] = field(default_factory=dict)
+    facts: dict[str, tuple[str, np.ndarray]] = field(default_factory=dict)  # document, unit text embedding (D,)
 
 
 class InMemoryStore:
-    """Episodes in a dict, searched one by one: for tests, trials and people who want nothing kept."""
+    """Memories in a dict, searched one by one: for tests, trials and people who want nothing kept."""
 
     def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._kept: dict[str, dict[str, _Kept]] = {}
+        self.embedder = embedder
+        self._people: dict[str, _Person] = {}
         self._lock = threading.Lock()
 
     def add(self, episode: Episode) -> None:
         """Keep an episode; see `MemoryStore.add`."""
-        check_name("user", episode.user)
-        check_name("id", episode.id)
-        document = to_json(episode)
-        vector = episode_vector(self._embedder.embed([episode.text])[0], episode.affect)
-        kept = _Kept(document, episode.thread_id, episode.at.timestamp(), intensity(episode.affect), vector)
+        self.add_all([episode])
+
+    def add_all(self, episodes: Iterable[Episode]) -> int:
+        """Keep many episodes; see `MemoryStore.add_all`."""
+        n_new = 0
+        for episode in episodes:
+            kept = self._kept(episode)
+            with self._lock:
+                person = self._people.setdefault(episode.user, _Person())
+                n_new += episode.id not in person.episodes
+                known = person.episodes.setdefault(episode.id, kept)
+            check_same(episode.id, known.document, kept.document)
+        return n_new
+
+    def replace(self, episode: Episode) -> None:
+        """Keep another version of an episode; see `MemoryStore.replace`."""
+        kept = self._kept(episode)
         with self._lock:
-            known = self._kept.setdefault(episode.user, {}).setdefault(episode.id, kept)
-        check_same(episode.id, known.document, document)
+            person = self._people.get(episode.user, _Person())
+            known = person.episodes.get(episode.id)
+            check_replaces(episode, None if known is None else from_json(known.document))
+            person.episodes[episode.id] = kept
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""
-        kept = self._of(user).get(id)
+        kept = self._of(user).episodes.get(id)
         return None if kept is None else from_json(kept.document)
 
     def recall(self, user: str, query: Query) -> Recollections:
         """The best of all episodes; see `MemoryStore.recall`."""
-        kept = self._of(user)
-        cue = cue_for(query, self._embedder)
+        kept = self._of(user).episodes
+        cue = cue_for(query, self.embedder)
         if cue is None:
             return []
         now_s, since_s, until_s = window(query)
-        candidates = [
-            compare(id, one.vector, cue, (now_s - one.at_s) / DAY_S, one.intensity)
-            for id, one in kept.items()
-            if id not in query.exclude and since_s <= one.at_s < until_s
-        ]
-        return [
+        allowed = [id for id, one in kept.items() if id not in query.exclude and since_s <= one.at_s < until_s]
+        candidates = compare(allowed, np.array([kept[id].vector for id in allowed]), cue, now_s)
+        found = [
             Recollection(from_json(kept[candidate.id].document), sum(parts.values()), parts)
             for candidate, parts in rank(candidates, cue.weights, query.limit)
         ]
+        return within_budget(found, query.budget)
 
     def list(
         self,
@@ -130,28 +183,79 @@ class InMemoryStore:
         since_s, until_s = epoch_s(since, -np.inf), epoch_s(until, np.inf)
         chosen = [
             (-kept.at_s, id, kept.document)
-            for id, kept in self._of(user).items()
+            for id, kept in self._of(user).episodes.items()
             if thread_id in (None, kept.thread_id) and since_s <= kept.at_s < until_s
         ]
         return [from_json(document) for *_, document in sorted(chosen)[offset : offset + limit]]
 
+    def walk(self, user: str) -> Iterator[Episode]:
+        """Every episode of a person; see `MemoryStore.walk`."""
+        for kept in self._of(user).episodes.values():
+            yield from_json(kept.document)
+
     def count(self, user: str) -> int:
         """How many episodes a person has."""
-        return len(self._of(user))
+        return len(self._of(user).episodes)
 
     def users(self) -> tuple[str, ...]:
         """Everybody who has an episode, by name."""
         with self._lock:
-            return tuple(sorted(self._kept))
+            return tuple(sorted(user for user, person in self._people.items() if person.episodes))
+
+    def put_facts(self, user: str, facts: Sequence[Fact]) -> None:
+        """Keep facts; see `MemoryStore.put_facts`."""
+        check_name("user", user)
+        check_owner(user, facts)
+        documents = [fact_to_json(fact) for fact in facts]
+        vectors = self.embedder.embed([fact.text for fact in facts])
+        with self._lock:
+            person = self._people.setdefault(user, _Person())
+            for fact, document, vector in zip(facts, documents, vectors, strict=True):
+                person.facts[fact.id] = (document, vector)
+
+    def facts(self, user: str, *, history: bool = False) -> Facts:
+        """The facts that hold; see `MemoryStore.facts`."""
+        return sorted_facts((fact_from_json(document) for document, _ in self._of(user).facts.values()), history)
+
+    def recall_facts(self, user: str, text: str, limit: int = 3) -> RecalledFacts:
+        """The facts nearest to some words; see `MemoryStore.recall_facts`."""
+        kept = self._of(user).facts
+        if not text.strip() or not kept:
+            return []
+        words = self.embedder.embed([text])[0]
+        found = [RecalledFact(fact_from_json(document), float(vector @ words)) for document, vector in kept.values()]
+        return nearest_facts(found, limit)
+
+    def forget(self, user: str, ids: Iterable[str] | None = None) -> int:
+        """Forget episodes, or a person; see `MemoryStore.forget`."""
+        check_name("user", user)
+        with self._lock:
+            if ids is None:
+                return len(self._people.pop(user, _Person()).episodes)
+            person = self._people.get(user, _Person())
+            gone = {id for id in ids if person.episodes.pop(id, None) is not None}
+            for fact in [fact_from_json(document) for document, _ in person.facts.values()]:
+                _, vector = person.facts.pop(fact.id)
+                if (left := without(fact, gone)) is not None:
+                    person.facts[fact.id] = (fact_to_json(left), vector)
+            return len(gone)
 
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _of(self, user: str) -> dict[str, _Kept]:
-        """A copy of one person's episodes, which other threads cannot change."""
+    def _kept(self, episode: Episode) -> _Kept:
+        check_name("user", episode.user)
+        check_name("id", episode.id)
+        document = to_json(episode)
+        vector = episode_vector(self.embedder.embed([episode.text])[0], episode)
+        return _Kept(document, episode.thread_id, episode.at.timestamp(), vector)
+
+    def _of(self, user: str) -> _Person:
+        """A copy of what one person has, which other threads cannot change."""
         check_name("user", user)
         with self._lock:
-            return dict(self._kept.get(user, {}))
+            person = self._people.get(user, _Person())
+            return _Person(dict(person.episodes), dict(person.facts))
 
 
 def check_name(what: str, name: str) -> None:
@@ -168,6 +272,41 @@ def check_same(id: str, known: str, added: str) -> None:
     """Refuse a document whose id belongs to another one."""
     if known != added and from_json(known) != from_json(added):
         raise MemoryStoreError(f"episode {id!r} is already kept with other content: a new episode needs a new id")
+
+
+def check_replaces(episode: Episode, known: Episode | None) -> None:
+    """Refuse a new version of what is not there, or happened at another time."""
+    if known is None:
+        raise MemoryStoreError(f"there is no episode {episode.id!r} of that person: add it first")
+    if known.at != episode.at:
+        raise ValueError(f"episode {episode.id!r} happened at another time: an episode with a new time needs a new id")
+
+
+def check_owner(user: str, facts: Iterable[Fact]) -> None:
+    """Refuse facts about somebody else."""
+    for fact in facts:
+        check_name("id", fact.id)
+        if fact.user != user:
+            raise ValueError(f"fact {fact.id!r} is about somebody else")
+
+
+def sorted_facts(facts: Iterable[Fact], history: bool) -> Facts:
+    """Facts oldest first; without history only those that hold."""
+    return sorted((fact for fact in facts if history or fact.valid_to is None), key=lambda f: (f.valid_from, f.id))
+
+
+def nearest_facts(found: Iterable[RecalledFact], limit: int) -> RecalledFacts:
+    """The best of those that hold."""
+    holding = [one for one in found if one.fact.valid_to is None]
+    return sorted(holding, key=lambda one: (-one.score, one.fact.id))[: max(0, limit)]
+
+
+def without(fact: Fact, gone: Collection[str]) -> Fact | None:
+    """A fact whose episodes were forgotten in part, or None where nothing is left that it follows from."""
+    if not any(id in gone for id in fact.episodes):
+        return fact
+    left = tuple(id for id in fact.episodes if id not in gone)
+    return replace(fact, episodes=left) if left else None
 
 
 def epoch_s(at: datetime | None, default: float) -> float:

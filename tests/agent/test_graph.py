@@ -31,11 +31,11 @@ from agent.settings import SetupError
 from agent.speech import STYLES, Audio, write_wav
 from agent.state import DIALOGUE_LINES
 from memory.store import InMemoryStore
-from memory.types import Episode
+from memory.types import Episode, Fact
 from model.types import STRATEGIES
 from perception.errors import PerceptionError, TextError
 from perception.types import Absence
-from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker, affect_of
+from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker, affect_of, episode_of
 
 HINT = "I meant it, you know that."
 """Harmless alone, a crisis after one."""
@@ -66,7 +66,7 @@ def kinds(events):
 
 def test_a_typed_turn_goes_through_every_level():
     events = list(agent_of().events("I am sad about my cat, she ran away yesterday."))
-    assert kinds(events) == [Started, Heard, Perceived, Screened, Remembered, Understood, Planned, Finished]
+    assert kinds(events) == [Started, Heard, Perceived, Screened, Understood, Planned, Remembered, Finished]
     result = events[-1].result
     assert result.affect.emotion == "sad"
     assert result.affect.open == ("sad",)
@@ -97,12 +97,16 @@ def test_every_turn_becomes_an_episode_that_holds_all_of_it(clip):
         reply=result.reply,
         affect=result.affect,
         understanding=result.understanding,
+        thought=result.thought,
         route="empathize",
         strategy="comfort",
+        recall_policy="congruent",
+        voice="calm",
         modalities=("text", "voice"),
-        recalled=(first.turn_id,),
+        recalled=result.recalled,
         model_version="fake-1",
     )
+    assert result.recalled[0].id == first.turn_id
     assert abs(datetime.now(UTC) - store.list("ann")[0].at) < timedelta(minutes=1)
 
 
@@ -132,6 +136,41 @@ def test_a_few_memories_come_back_as_the_feeling_asks():
     felt = agent.ask("I am sad about my cat today.", thread="last")
     assert (felt.plan.recall_policy, len(felt.recalled)) == ("congruent", N_RECALLED)
     assert agent.ask("Where did my cat go yesterday?", thread="asks").plan.recall_policy == "factual"
+
+
+def test_distress_is_met_before_brighter_times_are_recalled():
+    model = FakeModel()
+    store = InMemoryStore(FakeEmbedder())
+    store.add(episode_of("bright", "My cat purred all day.", "happy", user="me"))
+    agent = agent_of(model, store=store)
+    policies = [agent.ask("I am sad about my cat, she ran away, and it hurts.").plan.recall_policy for _ in range(4)]
+    assert policies == ["congruent", "congruent", "counter", "counter"]
+    last = agent.ask("I am sad about my cat, she ran away, and it hurts.")
+    assert [one.id for one in last.recalled] == ["bright"]
+    assert any("purred" in line for line in model.briefs[-1].memories)
+
+
+def test_a_fact_about_them_is_told_to_the_reply():
+    model = FakeModel()
+    store = InMemoryStore(FakeEmbedder())
+    fact = Fact(
+        "1", "me", "person", "person/sister/name", "Anna", "my sister is called Anna", "said", datetime.now(UTC)
+    )
+    store.put_facts("me", [fact])
+    result = agent_of(model, store=store).ask("My sister is called away.")
+    assert model.briefs[0].memories == ("my sister is called Anna",)
+    assert [one.id for one in result.recalled] == ["1"]
+
+
+def test_a_question_about_a_time_recalls_what_was_said_then():
+    store = InMemoryStore(FakeEmbedder())
+    for days in (40, 1):
+        at = datetime.now(UTC) - timedelta(days=days)
+        store.add(episode_of(f"{days} days", "my dentist said something", user="me", at=at))
+    model = FakeModel()
+    model.affect = affect_of("neutral")
+    result = agent_of(model, store=store).ask("What did my dentist say yesterday?")
+    assert [one.id for one in result.recalled] == ["1 days"]
 
 
 def test_a_long_dialogue_keeps_its_latest_lines():
@@ -190,6 +229,7 @@ def test_a_crisis_is_remembered_for_some_turns(lines_between, route):
 def test_earlier_words_are_looked_up_only_when_a_hint_makes_them_matter():
     store = InMemoryStore(FakeEmbedder())
     agent = agent_of(store=store)
+    agent._afterthoughts.add = lambda work, turn_id: None
     asked = []
     listed = store.list
     store.list = lambda user, **options: asked.append((user, options)) or listed(user, **options)

@@ -3,50 +3,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from memory.document import SCHEMA, from_json, to_json
+from memory.document import SCHEMA, fact_from_json, fact_to_json, from_json, to_json
 from memory.errors import MemoryStoreError
-from memory.types import Episode
-from model.types import EMOTIONS, INTENTS, Affect, Evidence, Understanding
-from perception.types import MODALITIES, Absence
+from memory.types import Episode, Fact, Recalled
+from model.types import Affect
 from tests.fakes import episode_of
-
-finite = st.floats(allow_nan=False, allow_infinity=False)
-texts = st.text()
-names = st.text(min_size=1)
-shares = st.dictionaries(st.sampled_from(EMOTIONS), finite)
-affects = st.builds(
-    Affect,
-    sentiment=finite,
-    emotion=texts,
-    emotions=shares,
-    valence=finite,
-    arousal=finite,
-    confidence=finite,
-    open=st.lists(texts).map(tuple),
-    evidence=st.builds(Evidence, *[st.none() | shares] * 4),
-    absent=st.dictionaries(st.sampled_from(MODALITIES), st.sampled_from(Absence)),
-)
-understandings = st.builds(
-    Understanding, texts, texts, texts, texts, st.dictionaries(st.sampled_from(INTENTS), finite, max_size=4)
-)
-episodes = st.builds(
-    Episode,
-    id=names,
-    user=names,
-    thread_id=texts,
-    at=st.datetimes().map(lambda at: at.replace(tzinfo=UTC, fold=0)),
-    text=texts,
-    reply=texts,
-    affect=affects,
-    understanding=st.none() | understandings,
-    route=texts,
-    strategy=texts,
-    modalities=st.lists(texts).map(tuple),
-    recalled=st.lists(texts).map(tuple),
-    model_version=texts,
-)
+from tests.memory.strategies import episodes, facts
 
 
 @given(episodes)
@@ -54,6 +17,28 @@ def test_an_episode_comes_back_as_it_was(episode: Episode):
     back = from_json(to_json(episode))
     assert back == episode
     assert repr(back) == repr(episode)  # tuples, enums and -0.0 too
+
+
+@given(facts)
+def test_a_fact_comes_back_as_it_was(fact: Fact):
+    back = fact_from_json(fact_to_json(fact))
+    assert back == fact
+    assert repr(back) == repr(fact)
+
+
+FIRST_RELEASE = """{"schema":1,"episode":{"id":"t1","user":"ann","thread_id":"main","at":"2026-01-05T10:00:00Z","text":"my 
+dog died","reply":"I am so sorry.","affect":{"sentiment":-0.7,"emotion":"sad","emotions":{"sad":1.0},"valence":-0.7,
+"arousal":-0.4,"confidence":1.0,"open":["grieving"],"evidence":{"text":{"sad":1.0},"voice":null,"face":null,"fusion":
+null},"absent":{"voice":"not given"}},"understanding":null,"route":"empathize","strategy":"comfort","modalities":["text"
+],"recalled":["t0"],"model_version":"first"}}""".replace("\n", "")
+
+
+def test_an_episode_of_the_first_release_is_read():
+    episode = from_json(FIRST_RELEASE)
+    assert (episode.text, episode.strategy) == ("my dog died", "comfort")
+    assert episode.recalled == (Recalled("t0", 0.0),)
+    assert (episode.thought, episode.after, episode.revisions, episode.recall_policy) == (None, (), (), "none")
+    assert from_json(to_json(episode)) == episode
 
 
 def test_a_time_in_another_zone_becomes_the_same_instant_in_utc():

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ from memory.scoring import (
     compare,
     episode_vector,
     intensity,
+    n_tokens,
     rank,
     recency,
     score_parts,
+    within_budget,
 )
+from memory.types import Felt, Recollection
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
-from tests.fakes import affect_of
+from tests.fakes import affect_of, episode_of
 
 unit = st.floats(-1, 1)
 share = st.floats(0, 1)
@@ -125,11 +129,43 @@ def test_rank_leaves_out_what_feels_too_different():
     assert [c.id for c, _ in rank([far, near], Weights(min_affect=0.3), 2)] == ["near"]
 
 
-@given(any_affects, any_affects, unit, unit)
-def test_one_inner_product_is_the_weighted_sum_of_two_cosines(kept: Affect, felt: Affect, a: float, b: float):
+@given(any_affects, any_affects, unit, unit, unit, unit, st.datetimes(datetime(1930, 1, 1), datetime(2100, 1, 1)))
+def test_one_inner_product_is_the_score_but_for_recency(
+    kept: Affect, felt: Affect, a: float, b: float, c: float, d: float, at: datetime
+):
     text = np.full(16, 0.25, np.float32)
-    cue = Cue(text, affect_vector(felt), Weights(text=a, affect=b))
-    vector = episode_vector(text, kept)
-    alike = compare("id", vector, cue, 0, 0)
+    cue = Cue(text, affect_vector(felt), Weights(text=a, affect=b, importance=c, helped=d))
+    episode = episode_of("id", affect=kept, at=at.replace(tzinfo=UTC), after=(Felt("t", "happy", 0.8, 0.5),))
+    vector = episode_vector(text, episode)
+    (alike,) = compare(["id"], vector[None], cue, episode.at.timestamp() + 86_400)
     assert alike.text == pytest.approx(1, abs=1e-5)
-    assert vector @ cue.vector == pytest.approx(a * alike.text + b * alike.affect, abs=1e-5)
+    assert alike.at_s == pytest.approx(episode.at.timestamp(), abs=0.01)
+    assert alike.age_days == pytest.approx(1, abs=1e-5)
+    assert alike.intensity == pytest.approx(intensity(kept), abs=1e-5)
+    assert alike.lift == pytest.approx(episode.lift, abs=1e-5)
+    parts = score_parts(alike, cue.weights)
+    assert vector @ cue.vector == pytest.approx(sum(parts.values()) - parts["recency"], abs=1e-4)
+
+
+def test_what_says_the_same_as_a_better_one_makes_room_for_another():
+    words = {"rain": np.array([1.0, 0.0]), "rain again": np.array([0.99, 0.141]), "sun": np.array([0.0, 1.0])}
+    scores = {"rain": 1.0, "rain again": 0.95, "sun": 0.9}
+    found = [Candidate(id, scores[id], 0, 0, 0, words=words[id]) for id in words]
+    assert [c.id for c, _ in rank(found, Weights(diversity=0.0), 2)] == ["rain", "rain again"]
+    varied = rank(found, Weights(diversity=0.2), 2)
+    assert [c.id for c, _ in varied] == ["rain", "sun"]
+    assert rank(found, Weights(diversity=0.2), 3)[2][1]["diversity"] == pytest.approx(-0.2 * 0.99)
+
+
+def test_what_helped_comes_back_though_it_was_felt_otherwise():
+    helped, sad = Candidate("helped", 0.5, -0.4, 0, 0, lift=0.9), Candidate("sad", 0.6, -0.4, 0, 0)
+    assert [c.id for c, _ in rank([sad, helped], Weights(min_affect=0.3, min_lift=0.3), 2)] == ["helped"]
+
+
+@given(st.lists(st.text(max_size=40), max_size=8), st.integers(0, 30))
+def test_what_comes_back_fits_the_budget(words: list[str], budget: int):
+    found = [Recollection(episode_of(str(i), text), 1.0) for i, text in enumerate(words)]
+    kept = within_budget(found, budget)
+    assert sum(n_tokens(one.episode.text) for one in kept) <= budget
+    assert [one for one in found if one in kept] == kept
+    assert within_budget(found, None) == found

@@ -5,30 +5,53 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from memory.chroma import ChromaStore
+from memory.cipher import Cipher, new_key
 from memory.errors import MemoryStoreError
 from memory.policy import WEIGHTS, cue_for
 from memory.scoring import episode_vector
 from memory.store import InMemoryStore, MemoryStore
-from memory.types import Episode, Query
+from memory.types import Episode, Fact, Felt, Query, Recalled
 from model.types import EMOTIONS, INTENTS, Evidence, Understanding
 from perception.types import Absence
+from tests.chroma_server import chroma_server
 from tests.fakes import FakeEmbedder, affect_of, episode_of
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 WORDS = ["my", "sister", "called", "about", "the", "wedding", "and", "rain", "ruined", "our", "long", "walk", "again"]
 
 
-@pytest.fixture(params=["in memory", "chroma"])
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with chroma_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture(params=["in memory", "folder", "encrypted folder", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
     embedder = FakeEmbedder()
-    store: MemoryStore = InMemoryStore(embedder) if request.param == "in memory" else ChromaStore(tmp_path, embedder)
+    store: MemoryStore
+    if request.param == "in memory":
+        store = InMemoryStore(embedder)
+    elif request.param == "server":
+        store = ChromaStore(request.getfixturevalue("server"), embedder)
+    else:
+        cipher = Cipher(new_key()) if request.param.startswith("encrypted") else None
+        store = ChromaStore(tmp_path, embedder, cipher=cipher)
     yield store
+    if request.param == "server":  # what the next test does not expect there
+        for user in (*store.users(), "ann"):
+            store.forget(user)
     store.close()
+
+
+def on_a_server(store: MemoryStore) -> bool:
+    return isinstance(store, ChromaStore) and store.folder is None
 
 
 def many(n: int, user: str = "ann") -> list[Episode]:
@@ -66,11 +89,139 @@ def test_an_episode_comes_back_whole(store: MemoryStore):
     )
     understood = Understanding("a call", "she forgot", "she never", "Complain", {i: 1 / 30 for i in INTENTS})
     episode = episode_of("id/with odd\x00 ünï 🙂", "line\nwith \x00 and 🙂", affect=felt, understanding=understood)
-    episode = replace(episode, modalities=("text", "voice"), recalled=("a", "b"), at=NOW.replace(microsecond=123457))
+    episode = replace(
+        episode,
+        modalities=("text", "voice"),
+        recalled=(Recalled("a", 1.5, {"text": 1.5}), Recalled("b", 0.1)),
+        at=NOW.replace(microsecond=123457),
+    )
     store.add(episode)
     assert store.get("ann", episode.id) == episode
     assert store.list("ann") == [episode]
     assert store.recall("ann", Query("line", felt))[0].episode == episode
+
+
+def test_another_version_of_an_episode_takes_its_place(store: MemoryStore):
+    fill(store, many(3))
+    before = store.get("ann", "turn-1")
+    assert before is not None
+    known = replace(before, affect=affect_of("angry"), after=(Felt("turn-2", "happy", 0.8, 0.5),))
+    store.replace(known)
+    assert store.get("ann", "turn-1") == known
+    assert store.count("ann") == 3
+    found = store.recall("ann", Query(before.text, affect_of("sad"), "counter", now=NOW))
+    assert found[0].episode == known
+    assert found[0].parts["helped"] > 0
+    with pytest.raises(MemoryStoreError, match="no episode 'turn-9'"):
+        store.replace(replace(known, id="turn-9"))
+    with pytest.raises(MemoryStoreError, match="no episode 'turn-1'"):
+        store.replace(replace(known, user="bob"))
+    with pytest.raises(ValueError, match="another time"):
+        store.replace(replace(known, at=NOW))
+    assert store.get("ann", "turn-1") == known
+
+
+def test_many_are_kept_at_once_and_none_twice(store: MemoryStore):
+    episodes = many(300) + many(20, "bob")
+    store.add(episodes[7])
+    assert store.add_all([*episodes, episodes[0], episodes[3]]) == 319
+    assert store.add_all(episodes) == 0
+    assert (store.count("ann"), store.count("bob")) == (300, 20)
+    assert sorted(store.walk("ann"), key=lambda e: e.at) == episodes[:300]
+    assert list(store.walk("nobody")) == []
+    other = replace(episodes[1], text="other words")
+    with pytest.raises(MemoryStoreError, match="'turn-1' is already kept"):
+        store.add_all([other])
+
+
+def test_what_is_forgotten_is_nowhere_and_the_rest_is_as_it_was(store: MemoryStore):
+    episodes = many(30)
+    fill(store, [*episodes, episode_of("turn-3", "bob's own", user="bob")])
+    gone = [f"turn-{i}" for i in (3, 4, 29)]
+    assert store.forget("ann", [*gone, "never was"]) == 3
+    kept = [episode for episode in episodes if episode.id not in gone]
+    assert store.list("ann", limit=50) == kept[::-1]
+    assert store.get("ann", "turn-3") is None
+    found = store.recall("ann", Query("my sister", affect_of("sad"), limit=50, now=NOW))
+    assert sorted(ids(found)) == sorted(ids(kept))
+    assert store.get("bob", "turn-3") is not None
+    store.add(episodes[3])
+    assert store.count("ann") == 28
+    assert store.forget("ann") == 28
+    assert store.users() == ("bob",)
+    assert (store.list("ann"), store.facts("ann", history=True), store.forget("ann")) == ([], [], 0)
+
+
+def fact_of(id: str, text: str = "Their sister is called Anna.", **fields: Any) -> Fact:
+    fields = {
+        "user": "ann",
+        "kind": "person",
+        "key": "person/sister/name",
+        "value": "Anna",
+        "provenance": "said",
+    } | fields
+    return Fact(id=id, text=text, valid_from=fields.pop("valid_from", NOW), **fields)
+
+
+def test_facts_are_kept_recalled_and_superseded(store: MemoryStore):
+    anna, walks = fact_of("1", episodes=("turn-1",)), fact_of("2", "They like long walks.", key="preference/walks")
+    store.put_facts("ann", [anna, walks])
+    assert store.facts("ann") == [anna, walks]
+    (best, other) = store.recall_facts("ann", "long walks")
+    assert (best.fact, other.fact) == (walks, anna)
+    assert best.score > other.score
+    assert store.recall_facts("bob", "long walks") == store.facts("bob") == []
+    ended = replace(walks, valid_to=NOW + timedelta(days=1), superseded_by="3")
+    store.put_facts("ann", [ended])
+    assert store.facts("ann") == [anna]
+    assert store.facts("ann", history=True) == [anna, ended]
+    assert [one.fact for one in store.recall_facts("ann", "long walks")] == [anna]
+    with pytest.raises(ValueError, match="somebody else"):
+        store.put_facts("bob", [anna])
+
+
+def test_facts_go_with_the_episodes_they_follow_from(store: MemoryStore):
+    fill(store, many(3))
+    facts = [fact_of("1", episodes=("turn-0",)), fact_of("2", "They like walks.", episodes=("turn-0", "turn-1")),
+             fact_of("3", "They live in Bonn.", episodes=("turn-2",))]  # fmt: skip
+    store.put_facts("ann", facts)
+    store.forget("ann", ["turn-0"])
+    assert store.facts("ann") == [replace(facts[1], episodes=("turn-1",)), facts[2]]
+    assert {one.fact.id for one in store.recall_facts("ann", "walks in Bonn")} == {"2", "3"}
+
+
+def test_what_comes_back_keeps_within_its_budget(store: MemoryStore):
+    fill(store, [episode_of("long", "my sister " * 40, at=NOW), episode_of("short", "my sister", at=NOW)])
+    query = Query("my sister", affect_of("neutral"), now=NOW)
+    assert set(ids(store.recall("ann", query))) == {"long", "short"}
+    assert ids(store.recall("ann", replace(query, budget=10))) == ["short"]
+
+
+def test_a_thousand_random_questions_of_fifty_people_never_reach_another(store: MemoryStore):
+    chance = np.random.default_rng(17)
+    people = [f"person {n}" for n in range(50)]
+    for n, user in enumerate(people):
+        store.add_all(replace(e, text=f"{e.text} secret{n}", id=f"{e.id}/{n}") for e in many(3, user))
+        store.put_facts(user, [fact_of("1", f"They keep secret{n}.", user=user)])
+    for _ in range(250 if on_a_server(store) else 1000):
+        n, other = chance.choice(50, 2, replace=False)
+        words = " ".join(chance.choice(WORDS, 3)) + f" secret{other} {people[other]}"
+        policy = str(chance.choice(["congruent", "counter", "factual"]))
+        since = NOW - timedelta(hours=int(chance.integers(0, 5))) if chance.random() < 0.3 else None
+        query = Query(words, affect_of(str(chance.choice(EMOTIONS))), policy, limit=20, now=NOW, since=since)
+        asked = int(chance.integers(0, 5))
+        if asked == 0:
+            found = store.recall(people[n], query)
+        elif asked == 1:
+            found = [one.fact for one in store.recall_facts(people[n], words, 20)]
+        elif asked == 2:
+            found = store.list(people[n], limit=50, thread_id=str(chance.choice(["thread-1", people[other]])))
+        elif asked == 3:
+            crafted = [f"turn-1/{other}", people[other], "*", f"user-{other}", f"new-user-{other}", "' or '1'='1"]
+            found = [one for one in [store.get(people[n], str(chance.choice(crafted)))] if one is not None]
+        else:
+            found = [*store.walk(people[n]), *store.facts(people[n], history=True)]
+        assert all(getattr(one, "episode", one).user == people[n] for one in found)
 
 
 def test_an_empty_memory_answers_everything_with_nothing(store: MemoryStore):
@@ -151,8 +302,9 @@ def test_recall_ranks_by_words_and_feeling_as_brute_force_does(store: MemoryStor
     found = store.recall("ann", query)
     assert sorted(ids(found)) == sorted(ids(episodes))
     for one in found:
-        vector = episode_vector(embedder.embed([one.episode.text])[0], one.episode.affect)
-        assert one.parts["text"] + one.parts["affect"] == pytest.approx(float(vector @ cue.vector), abs=1e-5)
+        vector = episode_vector(embedder.embed([one.episode.text])[0], one.episode)
+        searched = sum(one.parts[name] for name in ("text", "affect", "importance", "helped"))
+        assert searched == pytest.approx(float(vector @ cue.vector), abs=1e-5)
         assert one.score == pytest.approx(sum(one.parts.values()))
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 

@@ -1,0 +1,472 @@
+"""`emox memory`: look into what the agent remembers of a person, understand it, correct it, take it away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from .edge import AsJson, User, clean_stdout, fail
+from .settings import load_settings
+
+if TYPE_CHECKING:
+    from memory.store import MemoryStore
+    from memory.types import Episode, Fact
+    from memory.why import Explanation
+
+    from .forgetting import Forgotten
+
+app = typer.Typer(no_args_is_help=True, help=__doc__.partition(": ")[2].capitalize())
+
+Since = Annotated[str | None, typer.Option(help='From then on: 2026-03-01, or words such as "last week".')]
+Until = Annotated[str | None, typer.Option(help="Up to then, not included.")]
+
+
+@app.command("list")
+def list_(
+    user: User = "me",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    thread: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """Episodes, newest first."""
+    start, end = _times(since, until)
+    with _store() as (store, out):
+        episodes = store.list(user, limit=limit, offset=offset, thread_id=thread, since=start, until=end)
+        total = store.count(user)
+        if as_json:
+            _print({"user": user, "total": total, "episodes": [plain(e) for e in episodes]}, out)
+        else:
+            Console(file=out).print(episode_table(episodes, f"{total} episodes of {user}"))
+
+
+@app.command()
+def show(id: str, user: User = "me", as_json: AsJson = False) -> None:
+    """One episode, whole, and where each part of it comes from."""
+    from memory.types import provenance
+
+    with _store() as (store, out):
+        episode = store.get(user, id)
+        if episode is None:
+            _none(user, id)
+        document = plain(episode) | {"provenance": provenance(episode)}
+        print(json.dumps(document, ensure_ascii=False, indent=None if as_json else 2), file=out)
+
+
+@app.command()
+def search(
+    query: str, user: User = "me", limit: Annotated[int, typer.Option(min=1, max=100)] = 5, as_json: AsJson = False
+) -> None:
+    """Episodes and facts about something, best first; a time in the words ("last week") narrows the search to it."""
+    from memory.types import Query
+    from memory.when import window_of
+
+    asked = window_of(query, datetime.now().astimezone())
+    with _store() as (store, out):
+        asking = Query(
+            query,
+            policy="factual",
+            limit=limit,
+            now=datetime.now(UTC),
+            since=asked.since if asked else None,
+            until=asked.until if asked else None,
+        )
+        found = store.recall(user, asking)
+        facts = store.recall_facts(user, query, limit)
+        if as_json:
+            rows = [{"score": r.score, "parts": r.parts, "episode": plain(r.episode)} for r in found]
+            known = [{"score": one.score, "fact": plain_fact(one.fact)} for one in facts]
+            _print({"user": user, "query": query, "found": rows, "facts": known}, out)
+        else:
+            console = Console(file=out)
+            about = f", {asked.words}" if asked else ""
+            console.print(episode_table([r.episode for r in found], f"about “{query}”{about}"))
+            for one in facts:
+                console.print(f"[dim]{one.score:.2f}[/dim] {escape(one.fact.text)}")
+
+
+@app.command()
+def facts(
+    user: User = "me",
+    history: Annotated[bool, typer.Option(help="Also what held before and was superseded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What follows from the episodes: people, events, likes, what brings a feeling and what helped."""
+    with _store() as (store, out):
+        known = store.facts(user, history=history)
+        if as_json:
+            _print({"user": user, "facts": [plain_fact(fact) for fact in known]}, out)
+            return
+        table = Table(title=f"{len(known)} facts about {user}", title_justify="left", show_edge=False)
+        for name in ("since", "until", "kind", "fact", "from"):
+            table.add_column(name)
+        for fact in known:
+            until = f"{fact.valid_to.astimezone():%Y-%m-%d}" if fact.valid_to else ""
+            since, sources = f"{fact.valid_from.astimezone():%Y-%m-%d}", f"{len(fact.episodes)} episodes"
+            table.add_row(since, until, fact.kind, escape(fact.text), sources, style="dim" if until else "")
+        Console(file=out).print(table)
+
+
+@app.command()
+def timeline(
+    user: User = "me",
+    since: Since = None,
+    until: Until = None,
+    thread: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="So many of the newest episodes.")] = 500,
+    out: Annotated[Path | None, typer.Option(help="Draw it to this PNG or SVG file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Valence and arousal over time with the emotions read, the mood they add up to, and its trend."""
+    from memory.mood import mood, track
+    from memory.timeline import figure, terminal
+
+    start, end = _times(since, until)
+    with _store() as (store, stream):
+        newest = store.list(user, limit=limit, thread_id=thread, since=start, until=end)
+        episodes = sorted(newest, key=lambda episode: (episode.at, episode.id))
+        triggers = [fact for fact in store.facts(user) if fact.kind in {"trigger", "helped"}]
+        states = track(episodes)
+        now = mood(episodes, datetime.now().astimezone())
+        if out is not None:
+            figure(episodes, out)
+        if as_json:
+            _print(
+                {
+                    "user": user,
+                    "mood": asdict(now) | {"at": now.at.isoformat()} if now else None,
+                    "points": [
+                        {
+                            "id": episode.id,
+                            "at": episode.at.isoformat(),
+                            "emotion": episode.affect.emotion,
+                            "valence": episode.affect.valence,
+                            "arousal": episode.affect.arousal,
+                            "mood": asdict(state) | {"at": state.at.isoformat()},
+                        }
+                        for episode, state in zip(episodes, states, strict=True)
+                    ],
+                    "triggers": [plain_fact(fact) for fact in triggers],
+                    "drawn": str(out) if out else None,
+                },
+                stream,
+            )
+            return
+        console = Console(file=stream)
+        if not episodes:
+            console.print(f"nothing is remembered of {user} in that time")
+            return
+        console.print(terminal(episodes, states, console.width))
+        for fact in triggers:
+            console.print(f"[dim]{fact.kind}[/dim]  {escape(fact.text)}")
+        if out is not None:
+            console.print(f"drawn to {escape(str(out))}")
+
+
+@app.command()
+def why(turn: str, user: User = "me", as_json: AsJson = False) -> None:
+    """Why the agent said that: reply, plan, what was recalled and why, what was read from what, and the cause."""
+    from memory.why import explain
+
+    with _store() as (store, out):
+        found = explain(store, user, turn)
+        if as_json:
+            _print(_explained(found), out)
+        else:
+            Console(file=out).print(_why_tree(found))
+
+
+@app.command()
+def correct(
+    id: str,
+    emotion: Annotated[str | None, typer.Option(help="What was really felt, one of the seven basic emotions.")] = None,
+    text: Annotated[str | None, typer.Option(help="What was really said.")] = None,
+    user: User = "me",
+    as_json: AsJson = False,
+) -> None:
+    """Correct the feeling or the words of an episode; what stood there stays in its history."""
+    from memory import privacy
+
+    with _store() as (store, out):
+        corrected = privacy.correct(store, user, id, emotion=emotion, text=text)
+        if as_json:
+            _print(plain(corrected), out)
+        else:
+            Console(file=out).print(episode_table([corrected], "corrected"))
+
+
+@app.command()
+def forget(
+    id: Annotated[list[str] | None, typer.Option("--id", help="One episode; may be given several times.")] = None,
+    since: Since = None,
+    until: Until = None,
+    about: Annotated[str | None, typer.Option(help="What it was about, in words.")] = None,
+    person: Annotated[str | None, typer.Option(help="Everything in which this person is named.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Everything that is remembered of the user.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    user: User = "me",
+    as_json: AsJson = False,
+) -> None:
+    """Forget for good, and prove it: every file of the agent is searched for what was said afterwards."""
+    from memory import privacy
+
+    from .forgetting import forget as forget_everywhere
+    from .opening import open_checkpoints, open_cipher
+
+    start, end = _times(since, until)
+    wanted = bool(id) or start is not None or end is not None or about is not None or person is not None
+    if all_ == wanted:
+        fail(2, "say what to forget: --id ID, --since/--until TIME, --about WORDS, --person NAME, or --all alone")
+    settings = load_settings()
+    with _store() as (store, out):
+        going: list[Episode] | None = None
+        if not all_:
+            going = privacy.chosen(store, user, ids=id or (), since=start, until=end, about=about, person=person)
+        n = store.count(user) if going is None else len(going)
+        if not yes and n:
+            if not sys.stdin.isatty():
+                fail(2, f"{n} episodes of {user} would be forgotten: say --yes to forget them")
+            shown = store.list(user, limit=20) if going is None else going[-20:]
+            Console(stderr=True).print(episode_table(shown, f"{n} episodes of {user}"))
+            typer.confirm(f"Forget {n} episodes of {user} for good?", abort=True, err=True)
+        saver = open_checkpoints(settings.home / "threads.sqlite", open_cipher(settings))
+        with contextlib.closing(saver.conn):
+            result = forget_everywhere(store, saver, settings.home, user, going)
+        if as_json:
+            _print(_forgotten(user, result), out)
+        else:
+            Console(file=out).print(_proof(user, result))
+        if result.search.traces:
+            fail(1, f"traces remain in {', '.join(str(t.path) for t in result.search.traces)}: report this as a fault")
+
+
+@app.command()
+def export(
+    path: Path,
+    user: User = "me",
+    everybody: Annotated[bool, typer.Option("--everybody", help="All people: a backup.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Corrected feelings only, as samples to train on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a memory to a JSONL file, in clear; works while an agent that shares a Chroma server runs."""
+    from memory import privacy
+    from memory.exchange import write_export, write_lines
+
+    with _store() as (store, out):
+        users = store.users() if everybody else (user,)
+        if labels:
+            n = write_lines(path, (row for one in users for row in privacy.labels(store, one)))
+            told: dict[str, Any] = {"path": str(path), "labels": n}
+        else:
+            told = {"path": str(path)} | asdict(write_export(store, users, path))
+        _told(told, as_json, out)
+
+
+@app.command("import")
+def import_(path: Path, as_json: AsJson = False) -> None:
+    """Bring a file that `export` wrote into the memory; what is there already stays as it is."""
+    from memory.exchange import read_export
+
+    with _store() as (store, out):
+        _told({"path": str(path)} | asdict(read_export(store, path)), as_json, out)
+
+
+@app.command()
+def key(
+    keyring: Annotated[bool, typer.Option("--keyring", help="Keep it in the system's keyring.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key that encrypts a new memory: give it in EMOX_MEMORY_KEY, or keep it in the keyring."""
+    from memory.cipher import keep_in_keyring, new_key
+
+    made = new_key()
+    if keyring:
+        keep_in_keyring(made)
+    shown = None if keyring else made
+    print(json.dumps({"key": shown, "keyring": keyring}) if as_json else shown or "the key is in the keyring")
+
+
+def plain(episode: Episode) -> dict[str, Any]:
+    """An episode for `json.dumps`."""
+    from memory.document import episode_to_plain
+
+    return episode_to_plain(episode) | {"lift": episode.lift}
+
+
+def plain_fact(fact: Fact) -> dict[str, Any]:
+    """A fact for `json.dumps`."""
+    from memory.document import fact_to_plain
+
+    return fact_to_plain(fact)
+
+
+def episode_table(episodes: Sequence[Episode], title: str) -> Table:
+    """Episodes as rows of time, feeling, words and reply."""
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for name in ("when", "felt", "valence", "said", "answered", "id"):
+        table.add_column(name, no_wrap=name in {"when", "id"}, max_width=44)
+    for episode in episodes:
+        affect = episode.affect
+        table.add_row(
+            f"{episode.at.astimezone():%Y-%m-%d %H:%M}",
+            f"{affect.emotion} {affect.confidence:.0%}",
+            f"{affect.valence:+.2f}",
+            escape(episode.text),
+            escape(episode.reply),
+            episode.id,
+        )
+    return table
+
+
+def _explained(found: Explanation) -> dict[str, Any]:
+    episode = found.episode
+    affect = episode.affect
+    return {
+        "turn_id": episode.id,
+        "at": episode.at.isoformat(),
+        "text": episode.text,
+        "reply": episode.reply,
+        "plan": {
+            "route": episode.route,
+            "strategy": episode.strategy,
+            "recall_policy": episode.recall_policy,
+            "voice": episode.voice,
+        },
+        "thought": asdict(episode.thought) if episode.thought else None,
+        "recalled": [
+            asdict(one)
+            | {
+                "kind": "forgotten" if memory is None else "fact" if hasattr(memory, "key") else "episode",
+                "text": memory.text if memory else None,
+            }
+            for one, memory in found.recalled
+        ],
+        "affect": {
+            "emotion": affect.emotion,
+            "confidence": affect.confidence,
+            "valence": affect.valence,
+            "arousal": affect.arousal,
+            "open": list(affect.open),
+            "evidence": asdict(affect.evidence),
+        },
+        "cause": episode.understanding.cause if episode.understanding else None,
+        "intent": episode.understanding.intent if episode.understanding else None,
+        "after": [asdict(felt) for felt in episode.after],
+        "model_version": episode.model_version,
+    }
+
+
+def _why_tree(found: Explanation) -> Tree:
+    episode = found.episode
+    affect = episode.affect
+    tree = Tree(f"[bold]“{escape(episode.reply)}”[/bold]  [dim]{episode.at.astimezone():%Y-%m-%d %H:%M}[/dim]")
+    planned = tree.add(f"because the plan was to [bold]{episode.strategy or 'answer'}[/bold] ({episode.route})")
+    if episode.thought is not None:
+        planned.add(f"aim: {escape(episode.thought.goal)}")
+    recalled = planned.add(f"recalled, {episode.recall_policy}: {len(found.recalled) or 'nothing'}")
+    for one, memory in found.recalled:
+        parts = "  ".join(f"{name} {value:+.2f}" for name, value in one.parts.items() if value)
+        words = f"“{escape(memory.text)}”" if memory else "[dim]forgotten since[/dim]"
+        recalled.add(f"{words} [dim]{one.score:.2f} = {parts}[/dim]")
+    felt = ", ".join((f"{affect.emotion} {affect.confidence:.0%}", *affect.open))
+    read = tree.add(f"because “{escape(episode.text)}” was felt as [bold]{escape(felt)}[/bold]")
+    for modality, shares in asdict(affect.evidence).items():
+        if shares:
+            likeliest = sorted(shares.items(), key=lambda pair: -pair[1])[:3]
+            read.add(f"{modality}: " + ", ".join(f"{label} {share:.0%}" for label, share in likeliest))
+    if episode.understanding is not None:
+        read.add(f"cause: “{escape(episode.understanding.cause)}”, intent: {episode.understanding.intent}")
+    if episode.after:
+        then = ", ".join(f"{felt.emotion} {felt.valence:+.2f}" for felt in episode.after)
+        tree.add(f"afterwards they felt {then} (change {episode.lift:+.2f})")
+    return tree
+
+
+def _forgotten(user: str, result: Forgotten) -> dict[str, Any]:
+    return {
+        "user": user,
+        "forgotten": result.n_episodes,
+        "threads": list(result.threads),
+        "proof": {
+            "files": result.search.n_files,
+            "bytes": result.search.n_bytes,
+            "traces": [{"path": str(trace.path), "n": trace.n} for trace in result.search.traces],
+            "said_elsewhere_too": result.untold,
+        },
+    }
+
+
+def _proof(user: str, result: Forgotten) -> Group:
+    search = result.search
+    lines = [f"{result.n_episodes} episodes of {user} are forgotten."]
+    if result.threads:
+        lines.append(f"The dialogue of {', '.join(result.threads)} starts afresh.")
+    n = len(search.traces)
+    lines.append(f"{search.n_files} files with {search.n_bytes:,} bytes were searched: {n or 'none'} hold a trace.")
+    if result.untold:
+        lines.append(f"{result.untold} sentences stand in episodes that were kept, too, and were not looked for.")
+    return Group(*map(Text, lines))
+
+
+def _told(told: dict[str, Any], as_json: bool, out: Any) -> None:
+    if as_json:
+        _print(told, out)
+    else:
+        Console(file=out).print("  ".join(f"{name.removeprefix('n_')} {value}" for name, value in told.items()))
+
+
+def _times(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Bounds as times; of words such as "last week" the start is meant for `since`, and for `until`."""
+    return _time("since", since), _time("until", until)
+
+
+def _time(name: str, given: str | None) -> datetime | None:
+    from memory.when import window_of
+
+    if given is None:
+        return None
+    now = datetime.now().astimezone()
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        found = window_of(given, now)
+        start = found.since if found else None
+        if start is None:
+            fail(2, f'--{name} {given!r} is no time: give one such as 2026-03-01, 2026-03-01T18:00 or "last week"')
+        return start
+    return at if at.tzinfo else at.replace(tzinfo=now.tzinfo)
+
+
+def _none(user: str, id: str) -> NoReturn:
+    fail(2, f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
+
+
+def _print(document: dict[str, Any], out: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False), file=out)
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[tuple[MemoryStore, Any]]:
+    from .opening import open_store
+
+    with clean_stdout() as out:
+        store = open_store(load_settings())
+        try:
+            yield store, out
+        finally:
+            store.close()

@@ -1,0 +1,102 @@
+"""Forgetting everywhere: memory and conversations, and the proof that no file under the home folder knows it still."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from memory.files import Search, find_traces
+from memory.store import MemoryStore
+from memory.types import Episode
+
+from .state import checkpoint_id
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """How many episodes went, the conversations whose dialogue went with them, and the search that followed.
+
+    `traces` of the search are files that hold a sentence still; it is empty where nothing remains. `untold` counts
+    sentences too short or too common to be proven gone, as they stand in episodes that were kept.
+    """
+
+    n_episodes: int
+    threads: tuple[str, ...]
+    search: Search
+    untold: int = 0
+
+
+def forget(
+    store: MemoryStore, checkpointer: SqliteSaver, home: Path, user: str, episodes: Collection[Episode] | None
+) -> Forgotten:
+    """Forget episodes, or with None everything of a person, and look for them in every byte under the home folder.
+
+    The dialogue of each conversation that one of the episodes belongs to starts afresh.
+
+    Raises:
+        MemoryStoreError: the memory could not forget.
+    """
+    going = list(store.walk(user)) if episodes is None else list(episodes)
+    threads = sorted({episode.thread_id for episode in going})
+    store.forget(user, None if episodes is None else [episode.id for episode in going])
+    forget_dialogues(checkpointer, user, None if episodes is None else threads)
+    wanted = {text.strip() for episode in going for text in words_of(episode)}
+    kept = _still_said(store, wanted)
+    search = find_traces(home, wanted - kept)
+    return Forgotten(len(going), tuple(threads), search, len(kept))
+
+
+def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str] | None) -> None:
+    """Remove the checkpoints of a person's conversations, or of all of them, from the file as well."""
+    connection = checkpointer.conn
+    known = [name for (name,) in connection.execute("select distinct thread_id from checkpoints")]
+    if threads is None:
+        names = [name for name in known if name.startswith(checkpoint_id(user, ""))]
+    else:
+        wanted = {checkpoint_id(user, thread) for thread in threads}
+        names = [name for name in known if name in wanted]
+    for name in names:
+        checkpointer.delete_thread(name)
+    connection.commit()
+    connection.execute("pragma secure_delete = on")
+    connection.execute("vacuum")
+    connection.execute("pragma wal_checkpoint(truncate)")
+
+
+def expire(store: MemoryStore, checkpointer: SqliteSaver, keep_days: int, now: datetime | None = None) -> int:
+    """Forget everybody's episodes that are older than so many days; how many there were."""
+    until = (now or datetime.now(UTC)) - timedelta(days=keep_days)
+    n = 0
+    for user in store.users():
+        old: list[Episode] = []
+        while portion := store.list(user, until=until, limit=500, offset=len(old)):
+            old += portion
+        if old:
+            n += store.forget(user, [episode.id for episode in old])
+            forget_dialogues(checkpointer, user, {episode.thread_id for episode in old})
+    return n
+
+
+def words_of(episode: Episode) -> list[str]:
+    """Every text of an episode that came from the turn."""
+    texts = [episode.text, episode.reply, *(revision.text or "" for revision in episode.revisions)]
+    if episode.understanding is not None:
+        texts += [episode.understanding.scenario, episode.understanding.cause, episode.understanding.evidence]
+    if episode.thought is not None:
+        texts += [episode.thought.scenario, episode.thought.cause]
+    return texts
+
+
+def _still_said(store: MemoryStore, texts: set[str]) -> set[str]:
+    """Texts that stand in episodes which were kept, too: finding them proves nothing."""
+    left, found = set(texts), set()
+    for user in store.users():
+        for episode in store.walk(user):
+            said = "\n".join(words_of(episode))
+            found |= {text for text in left if text in said}
+        left -= found
+    return found

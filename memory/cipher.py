@@ -1,0 +1,96 @@
+"""Texts at rest, encrypted: what was said and answered is sealed; vectors, labels and times stay searchable.
+
+The key is one of Fernet (AES-128-CBC with HMAC-SHA256, from the `cryptography` package), made by `new_key` and given in
+EMOX_MEMORY_KEY or kept in the system's keyring. Several keys, separated by commas, are all tried when reading; the
+first one writes.
+"""
+
+from __future__ import annotations
+
+from .errors import MemoryStoreError
+
+KEYRING = ("emox", "memory")
+"""Service and name under which the system's keyring holds the key."""
+
+
+class Cipher:
+    """Seals texts and opens them again."""
+
+    def __init__(self, keys: str) -> None:
+        """Take one or more keys, separated by commas.
+
+        Raises:
+            MemoryStoreError: one of them is not a key, or the package is missing.
+        """
+        try:
+            from cryptography.fernet import Fernet, MultiFernet
+        except ImportError as error:
+            raise MemoryStoreError("an encrypted memory needs cryptography: pip install 'emox[encryption]'") from error
+        try:
+            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
+        except ValueError as error:
+            raise MemoryStoreError("EMOX_MEMORY_KEY is not a key: `emox memory key` makes one") from error
+
+    def seal(self, text: str) -> str:
+        """The text, readable with the key only."""
+        return self.seal_bytes(text.encode()).decode()
+
+    def open(self, sealed: str) -> str:
+        """The text that was sealed. Raises what `open_bytes` raises."""
+        return self.open_bytes(sealed.encode()).decode()
+
+    def seal_bytes(self, content: bytes) -> bytes:
+        """The bytes, readable with the key only."""
+        return self._fernet.encrypt(content)
+
+    def open_bytes(self, sealed: bytes) -> bytes:
+        """The bytes that were sealed.
+
+        Raises:
+            MemoryStoreError: they were sealed with another key, or changed since.
+        """
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._fernet.decrypt(sealed)
+        except InvalidToken as error:
+            raise MemoryStoreError(
+                "the memory was encrypted with another key: give the right one in EMOX_MEMORY_KEY"
+            ) from error
+
+
+def new_key() -> str:
+    """A fresh key, as EMOX_MEMORY_KEY takes it."""
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+def key_from_keyring() -> str | None:
+    """The key in the system's keyring, or None where there is none or no keyring."""
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        return None
+    try:
+        return keyring.get_password(*KEYRING)
+    except KeyringError:
+        return None
+
+
+def keep_in_keyring(key: str) -> None:
+    """Keep a key in the system's keyring.
+
+    Raises:
+        MemoryStoreError: there is no keyring, or it cannot be written.
+    """
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError as error:
+        raise MemoryStoreError("a keyring needs its package: pip install 'emox[encryption]'") from error
+    try:
+        keyring.set_password(*KEYRING, key)
+    except KeyringError as error:
+        raise MemoryStoreError(f"the keyring cannot be written ({error}): give the key in EMOX_MEMORY_KEY") from error
