@@ -22,6 +22,7 @@ from .edge import AsJson, User, clean_stdout, fail
 from .settings import load_settings
 
 if TYPE_CHECKING:
+    from memory.mood import Mood
     from memory.store import MemoryStore
     from memory.types import Episode, Fact
     from memory.why import Explanation
@@ -117,7 +118,8 @@ def facts(
             table.add_column(name)
         for fact in known:
             until = f"{fact.valid_to.astimezone():%Y-%m-%d}" if fact.valid_to else ""
-            since, sources = f"{fact.valid_from.astimezone():%Y-%m-%d}", f"{len(fact.episodes)} episodes"
+            since, n = f"{fact.valid_from.astimezone():%Y-%m-%d}", len(fact.episodes)
+            sources = f"{n} episode{'s' if n != 1 else ''}"
             table.add_row(since, until, fact.kind, escape(fact.text), sources, style="dim" if until else "")
         Console(file=out).print(table)
 
@@ -172,6 +174,8 @@ def timeline(
             console.print(f"nothing is remembered of {user} in that time")
             return
         console.print(terminal(episodes, states, console.width))
+        if now is not None:
+            console.print(_mood_line(now))
         for fact in triggers:
             console.print(f"[dim]{fact.kind}[/dim]  {escape(fact.text)}")
         if out is not None:
@@ -333,6 +337,18 @@ def episode_table(episodes: Sequence[Episode], title: str) -> Table:
     return table
 
 
+def _mood_line(now: Mood) -> str:
+    told = (
+        f"mood now: valence {now.valence:+.2f} ± {1.96 * now.valence_sd:.2f}, arousal {now.arousal:+.2f} ± "
+        f"{1.96 * now.arousal_sd:.2f}, usually {now.baseline_valence:+.2f}"
+    )
+    if now.trend is not None:
+        told += f"; valence changes by {now.trend.per_week:+.2f} a week ({now.trend.low:+.2f} to {now.trend.high:+.2f})"
+    if now.volatility is not None:
+        told += f"; volatility {now.volatility:.2f}"
+    return told
+
+
 def _explained(found: Explanation) -> dict[str, Any]:
     episode = found.episode
     affect = episode.affect
@@ -383,7 +399,8 @@ def _why_tree(found: Explanation) -> Tree:
         parts = "  ".join(f"{name} {value:+.2f}" for name, value in one.parts.items() if value)
         words = f"“{escape(memory.text)}”" if memory else "[dim]forgotten since[/dim]"
         recalled.add(f"{words} [dim]{one.score:.2f} = {parts}[/dim]")
-    felt = ", ".join((f"{affect.emotion} {affect.confidence:.0%}", *affect.open))
+    finer = [word for word in affect.open if word != affect.emotion]
+    felt = ", ".join((f"{affect.emotion} {affect.confidence:.0%}", *finer))
     read = tree.add(f"because “{escape(episode.text)}” was felt as [bold]{escape(felt)}[/bold]")
     for modality, shares in asdict(affect.evidence).items():
         if shares:

@@ -97,6 +97,9 @@ _NO_NAMES = frozenset(
 
 # ---- sentences that can be believed ----------------------------------------------------------------------------------
 
+MAX_SENTENCE = 800
+"""Characters of a sentence that are read; what comes after says little that a pattern could rely on."""
+
 _DOT = "․"  # stands for the dot of "Dr." while sentences are cut
 _SPELLING = [
     (re.compile(pattern, re.I | re.M), plain)
@@ -104,7 +107,7 @@ _SPELLING = [
         (r"^\s*>.*$", ""),
         (r"[‘’`´ʼ]", "'"),
         (r'["“”„«»][^"“”„«»]*(?:["“”„«»]|\Z)', ' " '),
-        (r"(?:^|(?<=[\s:,(]))'(?=\w).+?(?<=[\w.,!?])'(?=[\s.,!?)]|$)", ' " '),
+        (r"(?:^|(?<=[\s:,(]))'(?=\w).{1,300}?(?<=[\w.,!?])'(?=[\s.,!?)]|$)", ' " '),
         (r"\bU\.S\.(?:A\.)?", "US"),
         (r"\bU\.K\.", "UK"),
         (r"\b(Dr|Mr|Mrs|Ms|Prof|St)\.", rf"\1{_DOT}"),
@@ -153,7 +156,7 @@ def _sentences(text: str) -> Iterator[str]:
     for pattern, plain in _SPELLING:
         text = pattern.sub(plain, text)
     for match in _SENTENCE.finditer(text):
-        sentence = match[1].strip(" -")
+        sentence = match[1][:MAX_SENTENCE].strip(" -")
         shouted = re.findall(r"\b[A-Z]{2,}\b", sentence)
         if len(shouted) > 3 and len(shouted) > len(sentence.split()) / 2:
             sentence = re.sub(r"\bi\b", "I", sentence.lower())

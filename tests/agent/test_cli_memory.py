@@ -82,6 +82,7 @@ def test_the_timeline_is_drawn_and_told(emox, tmp_path):
     assert status == 0
     assert "happy" in out
     assert "day 3" in out
+    assert "mood now: valence" in out
     assert b"<svg" in (tmp_path / "line.svg").read_bytes()
     assert len(json.loads(emox("timeline", "--since", "3 days ago", "--json")[1])["points"]) <= 4
     assert "nothing is remembered" in emox("timeline", "--user", "bob")[1]

@@ -23,6 +23,7 @@ LOCAL: dict[str, tuple[Local, str]] = {
     "support": (text.support, "text/esconv"),
     "meld_text": (text.meld, "text_restricted/meld"),
     "isear": (text.isear, "text_restricted/isear"),
+    "corrections": (text.corrections, "corrections"),
     "mintrec_text": (text.mintrec, "text_restricted/mintrec"),
     "mintrec2_text": (text.mintrec2, "text_restricted/mintrec2"),
     "reccon": (text.reccon, "text_restricted/reccon_dailydialog"),

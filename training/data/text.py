@@ -14,7 +14,7 @@ from typing import Any
 
 from model import processor as p
 from model.clauses import clauses
-from model.types import STRATEGIES, Thought, Utterance
+from model.types import EMOTIONS, STRATEGIES, Thought, Utterance
 
 from . import questions as q
 from .sample import CorpusError, Sample
@@ -92,6 +92,19 @@ def isear(folder: Path, split: str) -> Iterator[Sample]:
     for position, row in enumerate(_rows(folder / "train.jsonl")):
         if is_valid("isear", position) == (split == "valid"):
             yield from _felt(row["text"], BASIC[row["emotion"]])
+
+
+def corrections(folder: Path, split: str) -> Iterator[Sample]:
+    """Feelings that people corrected: every .jsonl in the folder, as `emox memory export --labels` writes them."""
+    paths = sorted(folder.glob("*.jsonl"))
+    if not paths:
+        raise CorpusError(f"{folder} has no .jsonl of corrections: write one with `emox memory export FILE --labels`")
+    for path in paths:
+        for position, row in enumerate(_rows(path)):
+            if is_valid("corrections", position) == (split == "valid"):
+                if row["emotion"] not in EMOTIONS:
+                    raise CorpusError(f"{path}, line {position + 1}: {row['emotion']!r} is no basic emotion")
+                yield from _felt(row["text"], row["emotion"])
 
 
 def mintrec(folder: Path, split: str) -> Iterator[Sample]:

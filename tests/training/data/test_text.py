@@ -3,7 +3,10 @@
 import pytest
 
 from model.processor import CAUSE_LEAD, CAUSE_QUESTION, EMPATHY_QUESTION
+from memory.privacy import correct, labels
+from memory.store import InMemoryStore
 from model.types import EMOTIONS, INTENTS, STRATEGIES, Utterance
+from tests.fakes import FakeEmbedder, episode_of
 from tests.training.corpora import dialogue, write_lines
 from training.data import text
 from training.data.sample import CorpusError
@@ -62,6 +65,21 @@ def test_every_tenth_report_validates(tmp_path, reader, emotion):
     valid, train = ({sample.text for sample in reader(tmp_path, split)} for split in ("valid", "train"))
     assert valid == {"line 9", "line 19"}
     assert train == {f"line {i}" for i in range(20)} - valid
+
+
+def test_what_people_corrected_is_learnt_from(tmp_path):
+    with pytest.raises(CorpusError, match="emox memory export"):
+        list(text.corrections(tmp_path, "train"))
+    store = InMemoryStore(FakeEmbedder())
+    store.add_all([episode_of("a", "I am fine", "sad"), episode_of("b", "as it was", "sad")])
+    correct(store, "ann", "a", emotion="angry")
+    write_lines(tmp_path / "ann.jsonl", list(labels(store, "ann")))
+    samples = list(text.corrections(tmp_path, "train"))
+    assert [(s.task, s.text, s.label) for s in samples] == [("emotion", "I am fine", "angry"),
+                                                            ("sentiment", "I am fine", "negative")]  # fmt: skip
+    write_lines(tmp_path / "ann.jsonl", [{"text": "a", "emotion": "meh"}])
+    with pytest.raises(CorpusError, match="line 1: 'meh' is no basic emotion"):
+        list(text.corrections(tmp_path, "train"))
 
 
 def test_pseudo_labels_are_open_words_and_silent_clips_are_left_out(tmp_path):
