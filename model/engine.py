@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +44,10 @@ _CLAUSES = 16
 """Clauses, counted from the latest, among which the cause is sought."""
 CAUSE_LINES = ("0", "1", "2", "3+")
 """How many lines ago a line was said: labels of the scaling of `cause/line`."""
+
+TEMPERATURE = 0.5
+TOP_P = 0.9
+"""Of the draw of a reply's tokens."""
 
 LABEL_TASKS: Mapping[str, tuple[str, str, str]] = {
     "emotion": (p.EMOTION_QUESTION, p.EMOTION_LEAD, " {}"),
@@ -270,7 +276,12 @@ class LocalModel:
         branch = prefix.cache.fork(_told(prefix))
         hidden = prefix.cache.extend({branch: self._embed(ids)})[branch]
         said = tuple(i for line in prefix.history if line.role == "assistant" for i in self.processor.ids(line.text))
-        rules = Rules(brief.max_tokens, stop=self._newline, min_tokens=3, said=said, repetition_penalty=1.1)
+        # Drawn, since the likeliest words are the same for everybody; the same turn is still answered the same.
+        seed = zlib.crc32(json.dumps([prefix.turn.text, [line.text for line in prefix.history], ids]).encode())
+        rules = Rules(
+            brief.max_tokens, stop=self._newline, min_tokens=3, said=said, repetition_penalty=1.1,
+            temperature=TEMPERATURE, top_p=TOP_P, seed=seed,
+        )  # fmt: skip
         tokens: list[int] = []
         told = 0
         for _, token in decode(prefix.cache, {branch: hidden[-1]}, {branch: rules}, self._embed, self._head):

@@ -7,7 +7,7 @@ decoded greedily, all at once, one token per branch and step, under rules that k
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -76,7 +76,9 @@ class Rules:
     `stop` tokens end it and are left out; `last` tokens end it and are kept (a full stop); `banned` are never chosen.
     `min_tokens` must come before any end. `no_repeat` forbids the second use of any run of that many tokens, those of
     `said` before included, and `repetition_penalty` divides the logits of used tokens (Keskar et al. 2019,
-    arXiv:1909.05858).
+    arXiv:1909.05858). With a `temperature` tokens are drawn, by a generator of that `seed`, from the likeliest that
+    together have `top_p` of the probability (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751); without one
+    the likeliest is taken.
     """
 
     max_tokens: int
@@ -87,19 +89,25 @@ class Rules:
     no_repeat: int = 4
     said: tuple[int, ...] = ()
     repetition_penalty: float = 1.0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
 
 
-@dataclass
 class _Running:
-    rules: Rules
-    state: Tensor
-    tokens: list[int] = field(default_factory=list)
+    """A branch being decoded: its rules, the last hidden state, the tokens chosen, the chance they are drawn by."""
+
+    def __init__(self, rules: Rules, state: Tensor) -> None:
+        self.rules = rules
+        self.state = state
+        self.tokens: list[int] = []
+        self.chance = torch.Generator().manual_seed(rules.seed)
 
 
 def decode(
     cache: BranchCache, starts: Mapping[int, Tensor], rules: Mapping[int, Rules], embed: Embed, head: Head
 ) -> Iterator[tuple[int, int]]:
-    """Decode several branches at once, greedily.
+    """Decode several branches at once.
 
     Args:
         starts: branch -> last hidden state (D,) of what has been fed to it.
@@ -139,7 +147,15 @@ def _choose(logits: Tensor, run: _Running) -> int:
         banned += [*rules.stop, *rules.last]
     if banned:
         logits[banned] = -torch.inf
-    return int(logits.argmax())
+    return _drawn(logits, rules, run.chance) if rules.temperature > 0 else int(logits.argmax())
+
+
+def _drawn(logits: Tensor, rules: Rules, chance: torch.Generator) -> int:
+    """A token of the nucleus; the draw is made on the CPU, so that it is the same on every device."""
+    shares, order = (logits.cpu() / rules.temperature).softmax(-1).sort(descending=True, stable=True)
+    before = shares.cumsum(-1) - shares
+    shares = torch.where(before < rules.top_p, shares, 0.0)  # the likeliest always stays
+    return int(order[torch.multinomial(shares, 1, generator=chance)])
 
 
 def _would_repeat(tokens: list[int], n: int) -> list[int]:

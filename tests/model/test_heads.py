@@ -1,8 +1,11 @@
+import math
+
+import pytest
 import torch
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
-from model.heads import Choice, Rules, decode, score
+from model.heads import Choice, Rules, _drawn, decode, score
 
 
 class Asked:
@@ -106,3 +109,25 @@ def test_what_was_said_before_is_not_said_again():
 
 def test_length_is_bounded():
     assert len(run(Rules(5, no_repeat=0), 7)) == 5
+
+
+def drawn(seed: int, top_p: float, logits: list[float]) -> list[int]:
+    rules = Rules(1, temperature=1.0, top_p=top_p)
+    chance = torch.Generator().manual_seed(seed)
+    return [_drawn(torch.tensor(logits), rules, chance) for _ in range(400)]
+
+
+def test_tokens_are_drawn_from_the_nucleus_as_often_as_they_are_likely():
+    shares = [0.5, 0.3, 0.15, 0.05]
+    logits = [math.log(share) for share in shares]
+    tokens = drawn(1, 0.9, logits)
+    assert set(tokens) == {0, 1, 2}  # the first three have 0.95, the first two only 0.8
+    assert tokens.count(0) / 400 == pytest.approx(0.5 / 0.95, abs=0.08)
+    assert set(drawn(1, 0.4, logits)) == {0}
+    assert set(drawn(2, 1.0, logits)) == {0, 1, 2, 3}
+
+
+def test_the_same_seed_draws_the_same_tokens():
+    logits = [0.0] * 50
+    assert drawn(5, 1.0, logits) == drawn(5, 1.0, logits)
+    assert drawn(5, 1.0, logits) != drawn(6, 1.0, logits)
