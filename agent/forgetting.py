@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from memory.files import Search, find_traces
 from memory.store import MemoryStore
-from memory.types import Episode
+from memory.types import Episode, Fact
 
 from .state import checkpoint_id
 
@@ -43,11 +43,19 @@ def forget(
     going = list(store.walk(user)) if episodes is None else list(episodes)
     threads = sorted({episode.thread_id for episode in going})
     store.forget(user, None if episodes is None else [episode.id for episode in going])
+    store.put_facts(user, holding_again(store.facts(user, history=True)))
     forget_dialogues(checkpointer, user, None if episodes is None else threads)
     wanted = {text.strip() for episode in going for text in words_of(episode)}
     kept = _still_said(store, wanted)
     search = find_traces(home, wanted - kept)
     return Forgotten(len(going), tuple(threads), search, len(kept))
+
+
+def holding_again(facts: Sequence[Fact]) -> list[Fact]:
+    """Facts that were superseded by one which is forgotten, as they are without it."""
+    known = {fact.id for fact in facts}
+    gone = (fact for fact in facts if fact.superseded_by is not None and fact.superseded_by not in known)
+    return [replace(fact, valid_to=None, superseded_by=None) for fact in gone]
 
 
 def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str] | None) -> None:

@@ -121,18 +121,17 @@ class ChromaStore:
     def replace(self, episode: Episode) -> None:
         """Keep another version of an episode; see `MemoryStore.replace`."""
         record = self._record(episode)
-        with self._one_at_a_time, _faults(f"episode {episode.id!r} could not be kept"):
-            known = self._documents(episode.user, [episode.id]).get(episode.id)
+        with self._using(episode.user, f"episode {episode.id!r} could not be kept") as collection:
+            known = _documents_of(collection, [episode.id]).get(episode.id)
             check_replaces(episode, None if known is None else self._episode(known, episode.user))
-            collection = self._made(episode.user)
+            assert collection is not None  # the episode is there
             collection.upsert(**_columns([record]))
-            self._wipe(collection)
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""
         check_name("id", id)
-        with self._one_at_a_time, _faults("an episode could not be read"):
-            document = self._documents(user, [id]).get(id)
+        with self._using(user, "an episode could not be read") as collection:
+            document = _documents_of(collection, [id]).get(id)
         return None if document is None else self._episode(document, user)
 
     def recall(self, user: str, query: Query) -> Recollections:
@@ -141,8 +140,7 @@ class ChromaStore:
         cue = cue_for(query, self.embedder)
         if cue is None or query.limit < 1:
             return []
-        with self._one_at_a_time, _faults("episodes could not be recalled"):
-            collection = self._collection(user)
+        with self._using(user, "episodes could not be recalled") as collection:
             if collection is None:
                 return []
             best = rank(_nearest(collection, cue, query), cue.weights, query.limit)
@@ -173,8 +171,7 @@ class ChromaStore:
         check_name("user", user)
         if limit < 1:
             return []
-        with self._one_at_a_time, _faults("episodes could not be listed"):
-            collection = self._collection(user)
+        with self._using(user, "episodes could not be listed") as collection:
             if collection is None:
                 return []
             conditions += _not_older_than_the_last_added(collection, offset + limit, conditions)
@@ -187,8 +184,7 @@ class ChromaStore:
         """Every episode of a person; see `MemoryStore.walk`."""
         check_name("user", user)
         for offset in itertools.count(0, PORTION):
-            with self._one_at_a_time, _faults("episodes could not be read"):
-                collection = self._collection(user)
+            with self._using(user, "episodes could not be read") as collection:
                 if collection is None:
                     return
                 records: Any = collection.get(limit=PORTION, offset=offset, include=["metadatas"])
@@ -199,8 +195,7 @@ class ChromaStore:
 
     def count(self, user: str) -> int:
         """How many episodes a person has."""
-        with self._one_at_a_time, _faults("episodes could not be counted"):
-            collection = self._collection(user)
+        with self._using(user, "episodes could not be counted") as collection:
             return 0 if collection is None else collection.count()
 
     def users(self) -> tuple[str, ...]:
@@ -222,15 +217,13 @@ class ChromaStore:
             {"kind": f.kind, "provenance": f.provenance, "holds": f.valid_to is None, "fact": document}
             for f, document in zip(facts, documents, strict=True)
         ]
-        with self._one_at_a_time, _faults("facts could not be kept"):
-            collection = self._made(user, "facts")
+        with self._using(user, "facts could not be kept", "facts") as collection:
+            collection = collection or self._make(_name(user, "facts"), user, "facts")
             collection.upsert(ids=[fact.id for fact in facts], embeddings=vectors, metadatas=flats)
-            self._wipe(collection)
 
     def facts(self, user: str, *, history: bool = False) -> Facts:
         """The facts that hold; see `MemoryStore.facts`."""
-        with self._one_at_a_time, _faults("facts could not be read"):
-            collection = self._collection(user, "facts")
+        with self._using(user, "facts could not be read", "facts") as collection:
             records: Any = {"metadatas": []} if collection is None else collection.get(include=["metadatas"])
         return sorted_facts((self._fact(flat["fact"], user) for flat in records["metadatas"]), history)
 
@@ -239,8 +232,7 @@ class ChromaStore:
         check_name("user", user)
         if not text.strip() or limit < 1:
             return []
-        with self._one_at_a_time, _faults("facts could not be recalled"):
-            collection = self._collection(user, "facts")
+        with self._using(user, "facts could not be recalled", "facts") as collection:
             if collection is None:
                 return []
             vector = self.embedder.embed([text])
@@ -290,8 +282,8 @@ class ChromaStore:
             check_name("id", episode.id)
         documents = [to_json(episode) for episode in portion]
         what = f"episode {portion[0].id!r}" if len(portion) == 1 else f"{len(portion)} episodes"
-        with self._one_at_a_time, _faults(f"{what} could not be kept"):
-            known = self._documents(user, [episode.id for episode in portion])
+        with self._using(user, f"{what} could not be kept") as collection:
+            known = _documents_of(collection, [episode.id for episode in portion])
             fresh: dict[str, Episode] = {}
             for episode, document in zip(portion, documents, strict=True):
                 if episode.id in known:
@@ -303,9 +295,8 @@ class ChromaStore:
             if fresh:
                 vectors = self.embedder.embed([episode.text for episode in fresh.values()])
                 records = [self._record(e, v) for e, v in zip(fresh.values(), vectors, strict=True)]
-                collection = self._made(user)
+                collection = collection or self._make(_name(user, "user"), user, "user")
                 collection.add(**_columns(records))
-                self._wipe(collection)
             return len(fresh)
 
     def _record(self, episode: Episode, words: np.ndarray | None = None) -> tuple[str, np.ndarray, dict[str, Any]]:
@@ -313,11 +304,6 @@ class ChromaStore:
         document = self._sealed(to_json(episode))
         words = self.embedder.embed([episode.text])[0] if words is None else words
         return episode.id, episode_vector(words, episode), to_metadata(episode) | {"episode": document}
-
-    def _documents(self, user: str, ids: Sequence[str]) -> dict[str, str]:
-        """The documents of those of a person's episodes that are kept, by id."""
-        collection = self._collection(user)
-        return {} if collection is None else _documents_of(collection, ids)
 
     def _sealed(self, document: str) -> str:
         return document if self._cipher is None else self._cipher.seal(document)
@@ -340,6 +326,16 @@ class ChromaStore:
 
     # ---- collections -------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _using(self, user: str, failure: str, kind: Kind = "user") -> Iterator[chromadb.Collection | None]:
+        """A person's collection for one piece of work at a time, or None where there is none yet.
+
+        Even a read may make Chroma write an index, so its files are looked at afterwards.
+        """
+        with self._one_at_a_time, _faults(failure):
+            yield self._collection(user, kind)
+            self._wipe(_name(user, kind))
+
     def _collection(self, user: str, kind: Kind = "user") -> chromadb.Collection | None:
         """A person's collection, or None where there is none yet."""
         check_name("user", user)
@@ -349,10 +345,6 @@ class ChromaStore:
         except NotFoundError:
             return None
 
-    def _made(self, user: str, kind: Kind = "user") -> chromadb.Collection:
-        """A person's collection, made where there is none yet."""
-        return self._collection(user, kind) or self._make(_name(user, kind), user, kind)
-
     def _make(self, name: str, user: str, kind: Kind) -> chromadb.Collection:
         return self._opened(name).get_or_create_collection(
             name,
@@ -361,17 +353,19 @@ class ChromaStore:
             metadata={"user": user, "schema": SCHEMA, "kind": kind},
         )
 
-    def _wipe(self, collection: chromadb.Collection) -> None:
+    def _wipe(self, name: str) -> None:
         """Zero the unused room of a collection's index whenever Chroma has written it (see `files`)."""
         if self.folder is None:
             return
-        index, written = self._indexes.get(collection.name, (None, 0))
+        index, written = self._indexes.get(name, (None, 0))
         if index is None:
-            index = index_folders(self.folder.path).get(collection.name)
+            index = index_folders(self.folder.path).get(name)
         header = index / "header.bin" if index else None
-        if index and header and header.exists() and (now := header.stat().st_mtime_ns) != written:
-            zero_unused(index)
-            self._indexes[collection.name] = (index, now)
+        now = header.stat().st_mtime_ns if header and header.exists() else 0
+        if index:
+            if now != written:
+                zero_unused(index)
+            self._indexes[name] = (index, now)
 
     def _drop(self, name: str) -> None:
         with suppress(NotFoundError):
@@ -440,7 +434,7 @@ class ChromaStore:
             read: Any = collection.get(limit=PORTION, offset=offset, include=["embeddings", "metadatas"])
             if records := change(list(zip(read["ids"], read["embeddings"], read["metadatas"], strict=True))):
                 new.add(**_columns(records))
-                self._wipe(new)
+                self._wipe(new.name)
             if len(read["ids"]) < PORTION:
                 break
         self._drop(name)
@@ -588,8 +582,9 @@ def _meets(flat: dict[str, Any], condition: dict[str, Any]) -> bool:
     return bool(flat[key] >= bound if comparison == "$gte" else flat[key] < bound)
 
 
-def _documents_of(collection: chromadb.Collection, ids: Sequence[str]) -> dict[str, str]:
-    if not ids:  # Chroma takes no ids for all ids
+def _documents_of(collection: chromadb.Collection | None, ids: Sequence[str]) -> dict[str, str]:
+    """The documents of those ids that are kept."""
+    if collection is None or not ids:  # Chroma takes no ids for all ids
         return {}
     records: Any = collection.get(ids=list(dict.fromkeys(ids)), include=["metadatas"])
     return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}

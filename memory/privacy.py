@@ -10,6 +10,7 @@ from typing import Any
 
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
 
+from .derive import derive
 from .errors import MemoryStoreError
 from .store import MemoryStore
 from .types import Episode, Query, Revision
@@ -25,7 +26,7 @@ def correct(store: MemoryStore, user: str, id: str, *, emotion: str | None = Non
     """Say what was really felt or said; what stood there before is kept among the episode's revisions.
 
     A corrected feeling is that emotion with certainty, at its place on the circumplex; what each modality seemed to
-    show stays as evidence. Later outcomes of earlier episodes are not computed anew.
+    show stays as evidence. Facts that followed from the old words alone never held, those of the new ones do.
 
     Raises:
         MemoryStoreError: there is no such episode.
@@ -52,6 +53,8 @@ def correct(store: MemoryStore, user: str, id: str, *, emotion: str | None = Non
         revisions=(*episode.revisions, before),
     )
     store.replace(corrected)
+    if text is not None:
+        store.put_facts(user, derive(store.facts(user, history=True), [corrected], store.embedder.embed))
     return corrected
 
 

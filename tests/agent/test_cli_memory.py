@@ -159,6 +159,15 @@ def test_forgetting_asks_chooses_and_proves(emox, home):
     assert json.loads(emox("list", "--json")[1])["total"] == 0
 
 
+def test_what_a_forgotten_fact_superseded_holds_again(emox):
+    old = Fact("1", "me", "life", "life/home", "Bonn", "They live in Bonn.", "said", NOW, episodes=("a",))
+    new = replace(old, id="2", value="Rome", text="They live in Rome.", episodes=("b",))
+    remember(days_ago(2, "a", "I live in Bonn."), days_ago(1, "b", "I live in Rome."),
+             facts=[replace(old, valid_to=NOW, superseded_by="2"), new])  # fmt: skip
+    assert emox("forget", "--id", "b", "--yes")[0] == 0
+    assert [fact["text"] for fact in json.loads(emox("facts", "--json")[1])["facts"]] == ["They live in Bonn."]
+
+
 @pytest.mark.parametrize("arguments", [["forget"], ["forget", "--all", "--about", "it"], ["forget", "--since", "soon"]])
 def test_forgetting_without_saying_what_is_refused(emox, arguments):
     remember(days_ago(1, "a", "I am fine"))

@@ -12,6 +12,7 @@ import pytest
 
 from memory.chroma import ChromaStore
 from memory.cipher import Cipher, new_key
+from memory.derive import derive
 from memory.errors import MemoryStoreError
 from memory.files import find_traces
 from memory.privacy import chosen, correct, labels
@@ -63,6 +64,14 @@ def test_corrections_add_up_and_lose_nothing(store: InMemoryStore):
     assert [r.text for r in again.revisions] == ["work was hard", None, None]
     assert [r.affect and r.affect.emotion for r in again.revisions] == [None, "sad", "happy"]
     assert again.revisions[:2] == corrected.revisions
+
+
+def test_facts_follow_corrected_words(store: InMemoryStore):
+    store.add(episode_of("e", "My sister is called Hanna.", at=NOW))
+    store.put_facts("ann", derive([], [store.get("ann", "e")], store.embedder.embed))
+    assert [fact.text for fact in store.facts("ann")] == ["Their sister is called Hanna."]
+    correct(store, "ann", "e", text="My sister is called Anna.")
+    assert [fact.text for fact in store.facts("ann") if fact.valid_to is None] == ["Their sister is called Anna."]
 
 
 @pytest.mark.parametrize(
