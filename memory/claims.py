@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -42,9 +43,12 @@ def claims(text: str, at: datetime) -> list[Claim]:
         at: when they were said: "tomorrow" is the day after its date.
     """
     found: dict[Claim, None] = {}
-    for sentence in _sentences(text):
+    sentences = list(_sentences(text))
+    for sentence in sentences:
         placed = [pair for read in (_people, _states, _events, _likes, _life) for pair in read(sentence, at.date())]
         found.update(dict.fromkeys(claim for _, claim in sorted(placed, key=lambda pair: pair[0])))
+        if len(sentences) == 1 or _ABOUT_WORK.search(text):
+            found.update(dict.fromkeys(_quitting(sentence)))
     return list(found)
 
 
@@ -56,7 +60,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _list(words: str, separator: str | None = None) -> list[str]:
-    return [word.strip() for word in words.split(separator)]
+    return [" ".join(word.split()) for word in words.split(separator)]
 
 
 def _any(words: list[str]) -> str:
@@ -65,14 +69,14 @@ def _any(words: list[str]) -> str:
 
 
 def _article(noun: str) -> str:
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if re.match('(?i)(?!uni|eu|one|us)[aeiou]', noun) else 'a'} {noun}"
 
 
 _UPPER = "A-ZÀ-ÖØ-Þ"
 _ADVERBS = (
     r"(?:(?:really|just|also|actually|still|absolutely|always|finally|recently|definitely|honestly|currently|truly"
     r"|totally|officially|already|both|now|only|mostly|generally|especially|literally|sadly|suddenly|unfortunately"
-    r"|mainly|simply|happily|newly|do|been|have|has|had) )*"
+    r"|mainly|simply|happily|newly|do|been|have) )*"
 )
 _OVER = (
     r"(?= ?(?:[^\w\s'&-]|$)| (?:and|but|so|because|cause|since|as|now|right|at|today|again|too|where|which|who|though"
@@ -83,15 +87,16 @@ _OVER = (
 
 _NO_NAMES = frozenset(
     _list(
-        """monday tuesday wednesday thursday friday saturday sunday january february march april june july august
-        september october november december christmas easter thanksgiving halloween covid happy sir god jesus english
-        german french spanish american british chinese facebook netflix instagram whatsapp youtube tv ok okay lol he
-        she it they we you who that this there these those nobody everybody everyone someone somebody anyone what
-        which one here music life work home time money love food nature art reading my your his her our their the and
-        but so then now when while why how if since because as is was has had will would can did does do not no yes
-        just also even always never still dr mr mrs ms prof by for away into up out back upon on over down in to at
-        after a an me him them us names crazy lazy fat ugly stupid weird bad mean selfish off about from late again
-        together all every each some any"""
+        """monday tuesday wednesday thursday friday saturday sunday january february march april june july
+        august september october november december christmas easter thanksgiving halloween covid happy sir
+        god jesus english german french spanish american british chinese facebook netflix instagram whatsapp
+        youtube tv ok okay lol he she it they we you who that this there these those nobody everybody
+        everyone someone somebody anyone what which one here music life work home time money love food
+        nature art reading my your his her our their the and but so then now when while why how if since
+        because as is was has had will would can did does do not no yes just also even always never still dr
+        mr mrs ms prof by for away into up out back upon on over down in to at after a an me him them us
+        names crazy lazy fat ugly stupid weird bad mean selfish off about from late again together all every
+        each some any"""
     )
 )
 
@@ -132,7 +137,7 @@ _UNSURE = _compile(
     r"\b(?:if|unless|whether|in case|until|till|maybe|perhaps|probably|possibly|almost|nearly|might|may|would|should"
     r"|could(?! not)|must|never|supposed?|supposedly|imagin\w+|pretend\w*|wish\w*|hop(?:e|es|ed|ing)|dream\w*|nightmare"
     r"|afraid|worr\w+|scared|fear\w*|terrified|think\w*|thought|believe\w*|guess|say|says|said|saying|tells?|told"
-    r"|telling|ask\w*|claim\w*|wrote|writes|shouted|heard|according|rumou?rs?|lied?|lying|jok\w+|kidding|character"
+    r"|telling|ask\w*|claim\w*|wrote|writes|heard|according|rumou?rs?|lied?|lying|jok\w+|kidding|character"
     r"|not because|not that|instead of|as if|as though|like if"
     r"|(?:feel|feels|felt|feeling|seems?|seemed|looks?|looked|sounds?|act\w*) (?:like|as))\b"
 )
@@ -146,13 +151,14 @@ _UNDONE = _compile(
 
 _LONG_AGO = _compile(
     r"\b(?:when (?:I|we) (?:was|were|lived|went|had|first)|as an? (?:kid|child|teen\w*|boy|girl|young)|one time|once"
-    r"|back (?:in|then|when)|in (?:high school|college|school|19\d\d)|growing up|used to|grew up)\b"
+    r"|back (?:in|then|when)|in (?:high school|college|school|19\d\d)|growing up|used to|grew up"
+    r"|previous|in the (?:19)?\d0'?s)\b"
 )
 
 
 def _sentences(text: str) -> Iterator[str]:
     """The statements in a text, in one spelling, one space between words, without the marks they end with."""
-    text = unicodedata.normalize("NFKC", text).replace(_DOT, ".")
+    text = unicodedata.normalize("NFKC", text)
     for pattern, plain in _SPELLING:
         text = pattern.sub(plain, text)
     for match in _SENTENCE.finditer(text):
@@ -183,21 +189,22 @@ _SUBJECT = _compile(
 _RELATIONS = {
     word: words.split("/")[0]
     for words in _list(
-        """mother/mom/mum/mommy/mama, father/dad/daddy/papa, sister/sis, brother/bro, son, daughter, twin, child,
-        husband/hubby, wife, girlfriend/gf, boyfriend, partner, fiancé/fiance, fiancée/fiancee, ex, uncle, aunt/auntie,
-        cousin, nephew, niece, grandmother/grandma/granny/nana, grandfather/grandpa/grandad/granddad, friend/buddy,
-        best friend/bestfriend/bff, boss, manager, supervisor, colleague/coworker/co-worker, neighbour/neighbor,
-        classmate, roommate, flatmate, housemate, teacher, professor, tutor, coach, doctor, dentist, therapist,
-        psychologist, psychiatrist, counsellor/counselor, dog/doggy/puppy/pup, cat/kitty/kitten, horse, hamster, rabbit,
-        parrot, parents, grandparents""",
+        """mother/mom/mum/mommy/mama, father/dad/daddy/papa, sister/sis, brother/bro, son, daughter, twin,
+        child, husband/hubby, wife, girlfriend/gf, boyfriend, partner, fiancé/fiance, fiancée/fiancee, ex,
+        uncle, aunt/auntie, cousin, nephew, niece, grandmother/grandma/granny/nana,
+        grandfather/grandpa/grandad/granddad, friend/buddy, best friend/bestfriend/bff, boss, manager,
+        supervisor, colleague/coworker/co-worker, neighbour/neighbor, classmate, roommate, flatmate,
+        housemate, teacher, professor, tutor, coach, doctor, dentist, therapist, psychologist, psychiatrist,
+        counsellor/counselor, dog/doggy/puppy/pup, cat/kitty/kitten, horse, hamster, rabbit, parrot,
+        parents, grandparents""",
         ",",
     )
     for word in words.split("/")
 }
 _SEVERAL = frozenset(
     _list(
-        "friend colleague neighbour classmate roommate flatmate housemate cousin uncle aunt nephew niece son daughter "
-        "child teacher professor tutor coach doctor grandson granddaughter"
+        """friend colleague neighbour classmate roommate flatmate housemate cousin uncle aunt nephew niece son
+        daughter child teacher professor tutor coach doctor grandson granddaughter"""
     )
 )
 """Of these one often has more than one, so that the names stand beside each other, each under a key of its own."""
@@ -206,26 +213,39 @@ _WHO = (
     rf"(?P<relation>{_any(list(_RELATIONS))})(?P<in_law>[ -]in[ -]law)?(?![\w-])"
 )
 _MINE = _compile(
-    r"\b(?:my|our) (?:(?:new|dear|good|close|lovely|poor|sweet|beloved|beautiful|wonderful|amazing|own|old(?= friend)) )*"
+    r"\b(?:my|our) (?:(?:new|dear|good|close|lovely|poor|sweet|beloved|beautiful|wonderful|own|old(?= friend)) )*"
     rf"(?:(?P<which>older|younger|little|big|elder|eldest|oldest|youngest|twin|other|former|late) )?{_WHO}"
 )
-_PROPER = rf"(?-i:(?:(?:Dr|Mr|Mrs|Ms|Prof){_DOT}? )?[{_UPPER}][\w'-]+)"
+_PROPER = rf"(?-i:(?:(?:Dr|Mr|Mrs|Ms|Prof){_DOT}? )?[{_UPPER}](?=[\w'-]*[^\W\dA-Z_])[\w'-]+)"
 _NAME = rf"(?P<name>{_PROPER})"
+_NO_GIFT = "".join(
+    f"(?<!{verb} )"
+    for verb in _list(
+        "give gave giving got get bought showed sent taught fed feed made wish wished call called took told tell"
+    )
+)
+_CLAUSE = r"(?:^|[,:] |\b(?:and|but|because) )"
 _NAMES = tuple(
     (_compile(rf"(?:{before})$"), _compile(after), ends)
     for before, after, ends in (
-        ("", r"(?:,? (?:is|was) (?:called|named)|'s name (?:is|was)) (?P<name>[^\W\d_]+)(?= ?(?:[^\w\s'-]|$)| and| but)", False),
-        (r"(?<!give )(?<!gave )(?<!giving )(?<!got )(?<!get )(?<!bought )(?<!showed )(?<!sent )(?<!taught )(?<!fed )"
-         r"(?<!feed )(?<!made )(?<!wish )(?<!wished )(?<!call )(?<!called )(?<!took )(?<!told )(?<!tell )",
-         rf" {_NAME}(?! (?-i:[{_UPPER}]))", False),
-        ("", rf", {_NAME}(?=,(?! and| or)|\)|$)", False),
-        (rf"(?:^|[,:] |\b(?:and|but|because) ){_NAME} is ", r"(?=[^\w'-]|$)(?! (?:and|or|any more)\b)", False),
-        (rf"(?:^|[,:] ){_NAME}, ", ",(?! and| or)", False),
-        (rf"(?:^|[,:] |\b(?:and|but|because) ){_NAME} is no longer ", r"(?=[^\w'-]|$)", True),
-        (rf"(?:^|[,:] |\b(?:and|but|because) ){_NAME} is not ", r" any more\b", True),
+        (
+            "",
+            r"(?:,? (?:is|was) (?:called|named)|'s name (?:is|was)) (?P<name>[^\W\d_]+)(?= ?(?:[^\w\s'-]|$)| and| but)",
+            0,
+        ),
+        (_NO_GIFT, rf" {_NAME}(?! (?-i:[{_UPPER}]))", 0),
+        ("", rf", {_NAME}(?=,(?! and| or)|\)|$)", 0),
+        (rf"{_CLAUSE}{_NAME} is ", r"(?=[^\w'-]|$)(?<!friend)(?<!therapist)(?<!teacher)(?! (?:and|or|any more)\b)", 0),
+        (rf"(?:^|[,:] ){_NAME}, ", ",(?! and| or)", 0),
+        (rf"{_CLAUSE}{_NAME} is no longer ", r"(?=[^\w'-]|$)", 1),
+        (rf"{_CLAUSE}{_NAME} is not ", r" any more\b", 1),
     )
-)  # fmt: skip
-_NAMED = _compile(rf"\b(?:have|has|got|adopted) an? (?:\w+ )?{_WHO} (?:called|named) (?P<name>[^\W\d_]+)")
+)
+"""What stands before and after "my sister" where her name is told, or (1) that she is so no longer."""
+_OWN_NAME = _compile(r"\bmy (?:first )?name is (?P<name>[^\W\d_]+)(?= ?(?:[^\w\s'-]|$)| and| but)")
+_NAMED = _compile(
+    rf"\b(?:I|we) {_ADVERBS}(?:have|had|got|adopted) an? (?:\w+ )?{_WHO} (?:called|named) (?P<name>[^\W\d_]+)"
+)
 
 
 def _people(sentence: str, at: date) -> Placed:
@@ -235,10 +255,14 @@ def _people(sentence: str, at: date) -> Placed:
             ahead, behind = before.search(sentence[: mine.start()]), after.match(sentence, mine.end())
             if ahead and behind and _stands(sentence, ahead.start(), behind.end()):
                 name = (ahead.groupdict() | behind.groupdict())["name"]
-                yield from ((mine.start(), claim) for claim in _called(_relation(mine), name, ends))
+                yield from ((mine.start(), claim) for claim in _called(_relation(mine), name, bool(ends)))
     for match in _NAMED.finditer(sentence):
         if _stands(sentence, match.start(), match.end()):
             yield from ((match.start(), claim) for claim in _called(_relation(match), match["name"]))
+    for match in _OWN_NAME.finditer(sentence):
+        name = match["name"][0].upper() + match["name"][1:]
+        if name.lower() not in _NO_NAMES and _stands(sentence, match.start(), match.end()):
+            yield match.start(), Claim("life", "life/name", name, f"Their name is {name}.")
 
 
 def _called(who: str, name: str, ends: bool = False) -> list[Claim]:
@@ -266,12 +290,12 @@ def _relation(match: re.Match[str]) -> str:
 
 _ILLNESS = _any(
     _list(
-        "cancer dementia alzheimer's alzheimers parkinson's parkinsons leukemia leukaemia diabetes depression covid "
-        "covid-19 pneumonia epilepsy autism als ms"
+        """cancer dementia alzheimer's alzheimers parkinson's parkinsons leukemia leukaemia diabetes depression
+        covid covid-19 pneumonia epilepsy autism als ms"""
     )
 )
 _IS, _HAS = r"(?: (?:is|are)|'s)", r"(?: (?:has|have)(?: got)?|'s got)"
-_VERY = r"(?: (?:very|really|quite|so|seriously|terribly|terminally|gravely|still|also|just|back|now|\w+ (?:weeks|months)))*"
+_VERY = r"(?: (?:very|really|quite|so|seriously|terribly|terminally|still|also|just|back|now|\w+ (?:weeks|months)))*"
 _DONE = r"(?: (?:just|has|have|had|also|recently|suddenly|sadly|unexpectedly|finally))*"
 _NOT_OF = "".join(f"(?<!{word} )" for word in _list("of with for to from by about like than or near"))
 _NOT_ONCE = _NOT_OF + "".join(f"(?<!{word} )" for word in _list("when whenever while time"))
@@ -283,16 +307,20 @@ _STATES = tuple(
          r"(?! (?:laughing|of (?:laughter|embarrassment|boredom)|inside|a little|on (?:me|us)))",
          "died", "Their {who} died."),
         (_NOT_ONCE, rf"{_IS}{_VERY} pregnant", "pregnant", "Their {who} is pregnant."),
-        (_NOT_ONCE, rf"{_IS}{_VERY} (?:ill|sick){_OVER}(?! and tired| with (?:worry|me))", "ill", "Their {who} is ill."),
+        (_NOT_ONCE, rf"{_IS}{_VERY} (?:ill|sick){_OVER}(?! and tired| with (?:worry|me))",
+         "ill", "Their {who} is ill."),
         (_NOT_ONCE, rf"{_IS}{_VERY} in (?:the )?(?:hospital|icu|intensive care)\b",
          "in hospital", "Their {who} is in hospital."),
         (_NOT_ONCE, rf"{_IS}{_VERY} in (?:a |the )?(?P<what>coma|hospice|rehab|jail|prison)\b",
          "in {what}", "Their {who} is in {what}."),
-        (_NOT_OF, rf"(?:{_HAS}{_VERY}|(?:{_DONE} been| was| got|{_IS}) diagnosed with) (?:(?:stage \w+|\w+) )?"
-         rf"(?P<what>{_ILLNESS}){_OVER}", "has {what}", "Their {who} has {what}."),
+        (_NOT_OF, rf"{_HAS}{_VERY} (?:(?:stage \w+|\w+) )?(?P<what>{_ILLNESS}){_OVER}",
+         "has {what}", "Their {who} has {what}."),
+        (_NOT_OF, rf"(?:{_DONE} been| was| got|{_IS}) diagnosed with (?:stage \w+ |\w+ )?(?P<what>{_ILLNESS}){_OVER}",
+         "has {what}", "Their {who} was diagnosed with {what}."),
         (_NOT_OF, rf"{_DONE} had (?:a|another) (?P<what>stroke|heart attack|baby|miscarriage)\b",
          "had a {what}", "Their {who} had a {what}."),
-        (_NOT_OF, rf"(?:{_DONE} got|{_IS}) (?P<what>married|engaged|divorced){_OVER}", "{what}", "Their {who} is {what}."),
+        (_NOT_OF, rf"(?:{_DONE} got|{_IS}) (?P<what>married|engaged|divorced){_OVER}",
+         "{what}", "Their {who} is {what}."),
         (_NOT_OF, rf"{_DONE} (?P<what>ran away|went missing)\b", "{what}", "Their {who} {what}."),
         (_NOT_OF, rf"{_DONE} (?:left|dumped) (?:me|us){_OVER}(?! (?:at|in|on|with|my|to))",
          "left them", "Their {who} left them."),
@@ -311,7 +339,8 @@ _STATES = tuple(
          r"(?(no)| any more)\b", "{what}", ""),
     )
 )  # fmt: skip
-_NO_DEATH = frozenset(_list("friend boss ex dog cat boyfriend girlfriend horse hamster rabbit"))  # one can lose them otherwise
+_NO_DEATH = frozenset(_list("friend boss ex dog cat boyfriend girlfriend horse hamster rabbit"))
+"""To have lost one of these need not mean that they died."""
 _PARTNER = _compile(r"(?:husband|wife|girlfriend|boyfriend|partner|fiancée?)$")
 _PARTED_NAME = _compile(rf"{_I_DID}{_PARTED} with {_NAME}{_OVER}")
 
@@ -322,7 +351,7 @@ def _states(sentence: str, at: date) -> Placed:
         who = _relation(mine).lower()
         for before, after, value, text in _STATES:
             ahead, behind = before.search(sentence[: mine.start()]), after.match(sentence, mine.end())
-            if not ahead or not behind or not _stands(sentence, ahead.start(), behind.end()):
+            if not ahead or not behind or not _stands(sentence, ahead.start(), behind.end(), now=value != "died"):
                 continue
             if ("lost" in ahead[0].lower() and who in _NO_DEATH) or (value == "left them" and not _PARTNER.search(who)):
                 continue
@@ -346,33 +375,36 @@ _WEEKDAYS = _list("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 _NUMBERS = {word: n for n, word in enumerate(_list("zero one two three four five six seven eight nine ten"))} | {"a": 1}
 _MONTH, _WEEKDAY, _COUNT = _any(_MONTHS), _any(_WEEKDAYS), rf"(?:\d{{1,2}}|{_any(list(_NUMBERS))})"
 _WHEN = (
-    r"(?P<when>(?:the )?day after tomorrow|tomorrow|today|tonight|this (?:morning|afternoon|evening)|yesterday|last night"
-    rf"|(?:(?:this coming|this past|coming|this|next|last) )?{_WEEKDAY}|(?:this|next|last) (?:week|weekend|month|year)"
-    rf"|in {_COUNT} (?:days?|weeks?|months?)|{_COUNT} (?:days?|weeks?|months?) ago|in {_MONTH}|the \d{{1,2}}(?:st|nd|rd|th)"
-    rf"|(?:the )?\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? \d{{4}})?"
+    r"(?P<when>(?:the )?day after tomorrow|tomorrow|today|tonight|yesterday|last night"
+    rf"|this (?:morning|afternoon|evening)|(?:(?:this coming|this past|coming|this|next|last) )?{_WEEKDAY}"
+    r"|(?:this|next|last) (?:week|weekend|month|year)"
+    rf"|in {_COUNT} (?:days?|weeks?|months?)|{_COUNT} (?:days?|weeks?|months?) ago|in {_MONTH}"
+    rf"|the \d{{1,2}}(?:st|nd|rd|th)|(?:the )?\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? \d{{4}})?"
     rf"|{_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?)(?![\w'-])"
 )
 _EVENT = _any(
     _list(
-        "exam exams test interview surgery operation appointment wedding funeral presentation date birthday flight trip "
-        "vacation holiday party meeting deadline concert competition contest tournament race marathon recital audition "
-        "trial hearing graduation anniversary scan biopsy check-up checkup review finals midterm midterms reunion"
+        """exam exams test interview surgery operation appointment wedding funeral presentation date birthday
+        flight trip vacation holiday party meeting deadline concert competition contest tournament race
+        marathon recital audition trial hearing graduation anniversary scan biopsy check-up checkup review
+        finals midterm midterms reunion"""
     )
 )
 _WHAT = (
-    r"(?P<kinds>(?:(?!(?:not|no|never|every|each|that|who|of|to|the|an?|my|our|is|was|have|had|on|in|for|with|and|but|or"
-    rf"|so|been|already|if|when|back|from|at|this|that)\b)[\w'-]+ ){{0,2}})(?P<event>{_EVENT})"
+    r"(?P<kinds>(?:(?!(?:not|no|never|every|each|that|who|of|to|the|an?|my|our|is|was|have|had|on|in|for|with|and|but"
+    rf"|or|so|been|already|if|when|back|from|at|this|that)\b)[\w'-]+ ){{0,2}})(?P<event>{_EVENT})"
 )
 _PLAIN_KINDS = frozenset(
     _list(
-        "big important huge little small very really first last final next new old another other great major own nice fun "
-        "few scary stressful difficult hard tough some upcoming super hot good bad productive long quick short"
+        """big important huge little small very really first last final next new old another other great major
+        own nice fun few scary stressful difficult hard tough some upcoming super hot good bad productive
+        long quick short"""
     )
 )
 _SOON = r"(?:(?:on|at|in|coming up|scheduled|due|for|early|late|just|already|only) )*"
 _MORE = (
-    r"(?: (?!(?:every|each|since|until|till|before|after|not|if|unless|that|which|who|because|and|but|or|so|next|last|this"
-    r"|was|is|I|we)\b)[\w'-]+){0,4}?"
+    r"(?: (?!(?:every|each|since|until|till|before|after|not|if|unless|that|which|who|because|and|but|or|so|next|last"
+    r"|this|was|is|I|we)\b)[\w'-]+){0,4}?"
 )
 _HAVE = r"(?P<verb>have got|have|got|am having|are having|had) (?:(?P<article>an?|my|our|the|another|some) )?"
 _PLANS = tuple(
@@ -390,22 +422,22 @@ def _events(sentence: str, at: date) -> Placed:
     for pattern in _PLANS:
         for match in pattern.finditer(sentence):
             verb, article = match["verb"].strip().lower(), (match["article"] or "").lower()
-            resolved = _resolve(match["when"].lower(), at, past=verb in ("had", "was", "were"))
+            was = verb in ("had", "was", "were")
+            resolved = _resolve(match["when"].lower(), at, was)
             if not resolved or not _stands(sentence, match.start(), match.end()):
                 continue
-            value, when, first = resolved
+            value, when, first, last = resolved
             kinds = [_of(word) for word in match["kinds"].lower().split() if word not in _PLAIN_KINDS]
             event = " ".join([*kinds, match["event"].lower()])
-            past = first < at or (first == at and verb in ("had", "was", "were"))
+            past = last < at or (first <= at and was)
             plural = event.endswith("s")
-            if verb in ("have got", "have", "got", "am having", "are having", "had"):
-                one = event if plural or event == "surgery" else _article(event)
-                text = (
-                    f"They {'had' if past else 'have'} {f'their {event}' if article in ('my', 'our') else one} {when}."
-                )
+            if verb in ("is", "'s", "are", "was", "were"):
+                be = ("were" if plural else "was") if past else ("are" if plural else "is")
+                text = f"{'The' if article == 'the' else 'Their'} {event} {be} {when}."
             else:
-                verb = ("were" if plural else "was") if past else ("are" if plural else "is")
-                text = f"{'The' if article == 'the' else 'Their'} {event} {verb} {when}."
+                one = event if plural or event == "surgery" else _article(event)
+                thing = f"their {event}" if article in ("my", "our") else one
+                text = f"They {'had' if past else 'have'} {thing} {when}."
             yield match.start(), Claim("event", f"event/{event}", value, text)
 
 
@@ -415,8 +447,12 @@ def _of(word: str) -> str:
     return _RELATIONS.get(stem, stem) + apostrophe + rest
 
 
-def _resolve(when: str, today: date, past: bool) -> tuple[str, str, date] | None:
-    """A day, week or month in lower-case words: as ISO 8601, in plain words with "on" or "in", and its first day.
+Span = tuple[str, str, date, date]
+"""A day, week, month or year: as ISO 8601, in plain words with "on" or "in", its first and its last day."""
+
+
+def _resolve(when: str, today: date, past: bool) -> Span | None:
+    """The time that lower-case words name on the day they are said.
 
     A weekday or date is the next one after today, or the last one before it for what is past; None where there is no
     such day.
@@ -440,19 +476,20 @@ def _resolve(when: str, today: date, past: bool) -> tuple[str, str, date] | None
         return _on(today + timedelta(sign * count))
     if unit == "week":
         monday += timedelta(7 * sign * count)
-        return f"{monday:%G-W%V}", f"in the week of {_day(monday)}", monday
+        return f"{monday:%G-W%V}", f"in the week of {_day(monday)}", monday, monday + timedelta(6)
     if unit == "weekend":
         saturday = monday + timedelta(5 + 7 * sign)
-        return saturday.isoformat(), f"on the weekend of {_day(saturday)}", saturday
+        return saturday.isoformat(), f"on the weekend of {_day(saturday)}", saturday, saturday + timedelta(1)
     if unit == "month":
         return _in(today.year, today.month + sign * count)
     if unit == "year":
-        return f"{today.year + sign}", f"in {today.year + sign}", date(today.year + sign, 1, 1)
+        year = today.year + sign
+        return f"{year}", f"in {year}", date(year, 1, 1), date(year, 12, 31)
     return _by_calendar(when, today, past)
 
 
-def _by_calendar(when: str, today: date, past: bool) -> tuple[str, str, date] | None:
-    """ "12 may", "may 12th, 2027", "in june" or "the 12th", for `_resolve`."""
+def _by_calendar(when: str, today: date, past: bool) -> Span | None:
+    """For `_resolve`: "12 may", "may 12th, 2027", "in june" or "the 12th"."""
     month = next((n for n, name in enumerate(_MONTHS, 1) if name.lower() in when), None)
     numbers = [int(n) for n in re.findall(r"\d+", when)]
     if not numbers and month:
@@ -481,78 +518,102 @@ def _day(day: date) -> str:
     return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
-def _on(day: date) -> tuple[str, str, date]:
-    return day.isoformat(), f"on {_WEEKDAYS[day.weekday()]} {_day(day)}", day
+def _on(day: date) -> Span:
+    return day.isoformat(), f"on {_WEEKDAYS[day.weekday()]} {_day(day)}", day, day
 
 
-def _in(year: int, month: int) -> tuple[str, str, date]:
+def _in(year: int, month: int) -> Span:
     """A month; 13 is the January that follows, 0 the December before."""
     first = date(year + (month - 1) // 12, (month - 1) % 12 + 1, 1)
-    return f"{first:%Y-%m}", f"in {_MONTHS[first.month - 1]} {first.year}", first
+    last = first + timedelta(monthrange(first.year, first.month)[1] - 1)
+    return f"{first:%Y-%m}", f"in {_MONTHS[first.month - 1]} {first.year}", first, last
 
 
 # ---- likes and dislikes ----------------------------------------------------------------------------------------------
 
 _LIKING = _compile(
-    rf"(?:{_ADVERBS}(?P<no>no longer |do not )?{_ADVERBS}(?P<verb>love|like|enjoy|adore|prefer|hate|dislike|detest|loathe)"
+    rf"(?:{_ADVERBS}(?P<no>no longer |do not )?{_ADVERBS}"
+    r"(?P<verb>love|like|enjoy|adore|prefer|hate|dislike|detest|loathe)"
     r"|can not (?P<stand>stand|bear)|am (?P<no_fan>not )?(?:really )?an? (?:\w+ )?(?P<fan>fan of)) "
 )
 _DISLIKED = frozenset(_list("hate dislike detest loathe"))
 _GERUNDS = dict(
     pair.split("/")
     for pair in _list(
-        "cook/cooking bake/baking read/reading write/writing run/running swim/swimming sing/singing dance/dancing "
-        "paint/painting draw/drawing hike/hiking travel/travelling garden/gardening knit/knitting play/playing sew/sewing "
-        "watch/watching listen/listening walk/walking sleep/sleeping eat/eating drive/driving camp/camping fish/fishing "
-        "shop/shopping climb/climbing sail/sailing surf/surfing ski/skiing"
+        """cook/cooking bake/baking read/reading write/writing run/running swim/swimming sing/singing
+        dance/dancing paint/painting draw/drawing hike/hiking travel/travelling garden/gardening
+        knit/knitting play/playing sew/sewing watch/watching listen/listening walk/walking sleep/sleeping
+        eat/eating drive/driving camp/camping fish/fishing shop/shopping climb/climbing sail/sailing
+        surf/surfing ski/skiing"""
     )
 )
-_NO_GERUND = frozenset(
+_NO_START = frozenset(
     _list(
-        "thing something nothing anything everything king ring spring string evening morning wedding pudding clothing "
-        "being seeing feeling having knowing hearing thinking saying asking admitting bothering complaining during trying"
+        """thing something nothing anything everything king ring spring string evening morning wedding pudding
+        clothing being seeing feeling having knowing hearing thinking saying asking admitting bothering
+        complaining during up out down off away behind trying"""
     )
 )
-_LIGHT = frozenset(_list("going taking getting making doing watching giving coming looking putting using keeping back"))
+_LIGHT = frozenset(
+    _list("""going taking getting making doing watching giving coming looking putting using keeping back""")
+)
 """These say nothing without what belongs to them."""
 _TRIM = frozenset(
     _list(
-        "and but or so because cause since very really too much more most better best now sometimes also just lately all "
-        "anyway though although lol especially probably always never ever again still right then as than today either "
-        "honestly actually period any lots quite even tbh haha except unless instead rather"
+        """and but or so because cause since very really too much more most better best now sometimes also just anyways
+        lately all anyway though although lol especially probably always never ever again still right then
+        as than today either honestly actually period any lots quite even tbh haha except unless instead
+        rather"""
     )
 )
 _PREPOSITIONS = frozenset(
-    _list("in on at to with for from about by into around over under after before during without through near like in_front_of")
+    _list(
+        """in on at to with for from about by into around over under after before during without through near
+        like in_front_of"""
+    )
 )
 _NO_OBJECT = frozenset(
     _list(
-        """you your yours him her his he she it its they them their theirs we us our ours i me mine myself yourself
-        himself herself itself themselves this that these those there here who whom which what when where why how whether
-        if not no some one ones both every each a an is are was were am be been have has had do does did can will would
-        could able such way getting of kind type case"""
+        """you your yours him her his he she it its they them their theirs we us our ours i me mine myself
+        yourself himself herself itself themselves this that these those there here who whom which what when
+        where why how whether if not no some one ones both u ya yall y'all em 'em ur almost everything anything
+        anybody nothing everyone anyone every each a an is are was were am be been have has had do does did can
+        will would could able such way getting of kind type case"""
     )
 )
 _VAGUE = frozenset(
     _list(
-        "people things thing stuff everything everyone everybody anything nothing something someone somebody life men guy "
-        "women guys man girl boy person kids part parts yesterday tomorrow last next mom dad hate love"
+        """people things thing stuff everything everyone everybody anything nothing something someone somebody
+        life men guy women guys man girl boy person kids part parts yesterday tomorrow last next mom dad
+        hate love"""
     )
 )
 _THE = frozenset(
     _list(
-        "rain beach sea ocean snow sun mountains dark cold heat outdoors gym winter summer city countryside night theatre "
-        "theater forest desert woods"
+        """rain beach sea ocean snow sun mountains dark cold heat outdoors gym winter summer city countryside
+        night theatre theater forest desert woods"""
     )
 )
+_NO_ADVERB = frozenset(
+    _list("family families fly jelly belly italy july lily curly emily kelly sicily ugly bully assembly")
+)
 _PHRASE = re.compile(r"[\w'&-]+(?: [\w'&-]+)*")
+_PHRASE_ENDS = _compile(
+    r"$|(?! ?[\[*/@#$%^]| ?\"\S|, (?!(?:I|it|they|he|she|we|you|so|but|and|because|too|though|lol)\b)"
+    r"[\w'-]+(?: [\w'-]+)?(?:$|,| and| or))"
+)
+"""Not within a list, which may be one of adjectives, nor where something else than a word was said."""
 
 
 def _likes(sentence: str, at: date) -> Placed:
     """What they like and do not, and their favourites."""
     for subject in _SUBJECT.finditer(sentence):
         match = _LIKING.match(sentence, subject.end())
-        if not match or subject["subject"] == "we" or not _stands(sentence, subject.start(), match.end(), now=True):
+        if (
+            not match
+            or subject["subject"].lower() == "we"
+            or not _stands(sentence, subject.start(), match.end(), now=True)
+        ):
             continue
         rest, verb = sentence[match.end() :], (match["verb"] or "like").lower()
         thing = _object(re.split(r" (?:to|over|than|rather)\b", rest)[0] if verb == "prefer" else rest)
@@ -573,35 +634,37 @@ def _likes(sentence: str, at: date) -> Placed:
 
 def _object(rest: str) -> str:
     """The noun phrase, or the gerund with what belongs to it, that `rest` starts with; "" for anything else."""
-    found = _PHRASE.match(rest.replace(" a lot", ",").replace(" in front of ", " in_front_of "))
-    words = found[0].split() if found else []
+    found = _PHRASE.match(rest.replace(" a lot", ";").replace(" in front of ", " in_front_of "))
+    if not found or not _PHRASE_ENDS.match(found.string, found.end()):
+        return ""
+    words = found[0].split()
     if words[:1] == ["to"]:
         words = [_GERUNDS.get(" ".join(words[1:2]).lower(), "to"), *words[2:]]
-    if not words or words[0][0].isdigit() or (words[0].lower() in _NO_GERUND):
+    if words[0][0].isdigit() or words[0].lower() in _NO_START:
         return ""
     gerund = words[0].lower().endswith("ing") and len(words[0]) > 4
     kept: list[str] = []
+    prepositions = 0
     for word in words:
         low = word.lower()
-        if low in _TRIM or (gerund and kept and low in ("when", "while", "where", "if")):
+        if (
+            low in _TRIM
+            or (low.endswith("ly") and low not in _NO_ADVERB)
+            or (gerund and kept and low in ("when", "while", "where", "if"))
+        ):
             break
         if low in _PREPOSITIONS:
-            if not gerund:
+            prepositions += 1
+            if not gerund or prepositions > 2:
                 return ""
-            if _PREPOSITIONS & set(kept):
-                break
         elif low in ("the", "my", "a", "an") and gerund:
             pass
-        elif (
-            low in _NO_OBJECT
-            or low == "my"
-            or (low == "the" and (kept or len(words) < 2 or words[1].lower() not in _THE))
-        ):
+        elif low in _NO_OBJECT or low == "my" or (low == "the" and (kept or len(words) < 2 or words[1] not in _THE)):
             return ""
         kept.append(word)
     while kept and kept[-1].lower() in _PREPOSITIONS | {"the", "my", "a", "an"}:
         kept.pop()
-    if not 0 < len(kept) <= (6 if gerund else 4) or _VAGUE & {kept[0].lower(), kept[-1].lower()}:
+    if not 0 < len(kept) <= (8 if gerund else 4) or _VAGUE & {kept[0].lower(), kept[-1].lower()}:
         return ""
     if kept[-1].lower() in _LIGHT or kept[-1].lower().endswith("'s"):
         return ""
@@ -614,12 +677,14 @@ _FAVOURITE = _compile(
 )
 _COMMON = frozenset(
     _list(
-        "colour food dish meal drink fruit vegetable season animal sport hobby pastime activity flavour subject flower "
-        "dessert snack genre holiday month number cuisine pet fish tree"
+        """colour food dish meal drink fruit vegetable season animal sport hobby pastime activity flavour
+        subject flower dessert snack genre holiday month number cuisine pet fish tree"""
     )
 )
-"""Favourites with a common noun for a name; those of others start with a capital, or else "my favourite team is playing"."""
-_NO_FAVOURITE = frozenset(_list("part thing things one bit memory memories moment time way place person people day"))
+"""Favourites with a common noun for a name; others need a capital, for "my favourite team is playing" names none."""
+_NO_FAVOURITE = frozenset(
+    _list("""part thing things one bit memory memories moment time way place person people day""")
+)
 _TITLE = re.compile(
     rf"(?:[Tt]he )?(?!I\b|The\b|My\b)[{_UPPER}0-9][\w'&-]*"
     rf"(?: (?:[{_UPPER}0-9][\w'&-]+|(?:of|the|in|de|to|and|&)(?= (?:[{_UPPER}][\w]|the [{_UPPER}]))))*"
@@ -643,37 +708,40 @@ def _favourite(what: str, rest: str) -> tuple[str, str]:
 
 _NO_PLACES = _NO_NAMES | frozenset(
     _list(
-        """fear pain hell poverty misery denial peace silence darkness shame hope harmony student housing apartments town
-        college dorms luxury anxiety stress chaos constant another comfort squalor isolation filth terror uncertainty
-        fantasy dread suburbs sin regret public private plan mac windows linux sales marketing teaching management hr
-        northern southern solitude"""
+        """fear pain hell poverty misery denial peace silence darkness shame hope harmony student housing
+        apartments town college dorms luxury anxiety stress chaos constant another comfort squalor isolation
+        filth terror uncertainty fantasy dread suburbs sin regret public private plan mac windows linux
+        sales marketing teaching management hr northern southern solitude"""
     )
 )
 _PLACE = (
-    rf"(?P<place>(?:(?-i:the) )?(?-i:[{_UPPER}][\w'{_DOT}-]++(?: (?:[{_UPPER}][\w'-]++|(?:de|of|la|del|upon)(?= [{_UPPER}]))){{0,3}}+))"
+    rf"(?P<place>(?-i:(?:the )?[{_UPPER}][\w'{_DOT}-]++"
+    rf"(?: (?:[{_UPPER}][\w'-]++|(?:de|of|la|del|upon)(?= [{_UPPER}]))){{0,3}}+))"
     r"(?! (?:region|area|part|side|coast|suburbs|county|state|team|office|store)\b)"
 )
 _LOW_PLACE = (
     r"(?P<low>(?-i:(?:(?:new|san|los|las|north|south|west|east|st|el|salt lake) )?[a-z]{4,}))"
-    r"(?= ?(?:[^\w\s'-]|$)| (?:and|but|so|where|now|because|since|which|right|with)\b)"
+    r"(?= ?(?:[^\w\s'-]|$)| (?:and|but|so|where|now|because|since|which|right|with|any more)\b)"
 )
 _WORKPLACE = (
-    r"(?P<shop>(?:an?|the) (?:[\w-]+ ){0,2}(?:hospital|bank|school|restaurant|supermarket|bakery|factory|warehouse|library"
-    r"|call cent(?:er|re)|hotel|bar|cafe|café|clinic|nursing home|university|pharmacy|law firm|museum|office|gym|daycare"
-    r"|kindergarten|store|shop|company|startup|farm|church|lab|laboratory|salon|garage|charity|newspaper))"
+    r"(?P<shop>(?:an?|the) (?:[\w-]+ ){0,2}(?:hospital|bank|school|restaurant|supermarket|bakery|factory|warehouse"
+    r"|library|call cent(?:er|re)|hotel|bar|cafe|café|clinic|nursing home|university|pharmacy|law firm|museum|office"
+    r"|gym|daycare|kindergarten|store|shop|company|startup|farm|church|lab|laboratory|salon|garage|charity|newspaper))"
 )
 _PROFESSION = _any(
     _list(
-        """accountant, actor, actress, administrator, analyst, architect, artist, attorney, author, baker, banker, barber,
-        barista, bartender, biologist, bookkeeper, builder, bus driver, butcher, care worker, carpenter, cashier, chef,
-        chemist, cleaner, composer, consultant, dentist, designer, developer, doctor, economist, editor, electrician,
-        engineer, farmer, firefighter, flight attendant, florist, freelancer, gardener, geologist, hairdresser, historian,
-        journalist, judge, lawyer, lecturer, librarian, locksmith, machinist, manager, mechanic, midwife, musician, nanny,
-        nurse, nurse practitioner, nutritionist, optician, paralegal, paramedic, pastor, pharmacist, photographer,
-        physicist, physiotherapist, pilot, plumber, police officer, postman, priest, professor, programmer, psychiatrist,
-        psychologist, realtor, receptionist, recruiter, researcher, salesman, salesperson, scientist, secretary,
-        security guard, social worker, soldier, surgeon, taxi driver, teacher, technician, therapist, translator,
-        truck driver, tutor, vet, veterinarian, waiter, waitress, welder, writer""",
+        """accountant, actor, actress, administrator, analyst, architect, artist, attorney, author, baker,
+        banker, barber, barista, bartender, biologist, bookkeeper, builder, bus driver, butcher, care
+        worker, carpenter, cashier, chef, chemist, cleaner, composer, consultant, dentist, designer,
+        developer, doctor, economist, editor, electrician, engineer, farmer, firefighter, flight attendant,
+        florist, freelancer, gardener, geologist, hairdresser, historian, journalist, judge, lawyer,
+        lecturer, librarian, locksmith, machinist, manager, mechanic, midwife, musician, nanny, nurse, nurse
+        practitioner, nutritionist, optician, paralegal, paramedic, pastor, pharmacist, photographer,
+        physicist, physiotherapist, pilot, plumber, police officer, postman, priest, professor, programmer,
+        psychiatrist, psychologist, realtor, receptionist, recruiter, researcher, salesman, salesperson,
+        scientist, secretary, security guard, social worker, soldier, surgeon, taxi driver, teacher,
+        technician, therapist, translator, truck driver, tutor, vet, veterinarian, waiter, waitress, welder,
+        writer""",
         ",",
     )
 )
@@ -684,56 +752,63 @@ _KINDS = (
 )
 _FIELD = _any(
     _list(
-        """medicine, law, psychology, computer science, engineering, nursing, biology, chemistry, physics, mathematics,
-        maths, math, history, philosophy, economics, business, accounting, finance, marketing, art, art history, music,
-        architecture, design, education, sociology, political science, politics, literature, english literature,
-        journalism, theology, pharmacy, dentistry, geology, geography, linguistics, anthropology, archaeology, astronomy,
-        statistics, data science, biochemistry, neuroscience, film, photography, graphic design, mechanical engineering,
-        electrical engineering, civil engineering, software engineering, social work, criminology, criminal justice,
-        veterinary medicine, international relations, business administration""",
+        """medicine, law, psychology, computer science, engineering, nursing, biology, chemistry, physics,
+        mathematics, maths, math, history, philosophy, economics, business, accounting, finance, marketing,
+        art, art history, music, architecture, design, education, sociology, political science, politics,
+        literature, english literature, journalism, theology, pharmacy, dentistry, geology, geography,
+        linguistics, anthropology, archaeology, astronomy, statistics, data science, biochemistry,
+        neuroscience, film, photography, graphic design, mechanical engineering, electrical engineering,
+        civil engineering, software engineering, social work, criminology, criminal justice, veterinary
+        medicine, international relations, business administration""",
         ",",
     )
 )
 _AM, _WORK = rf"(?:am|are) {_ADVERBS}", rf"{_ADVERBS}(?:work|am working) {_ADVERBS}"
-_LIFE = tuple(
-    (_compile(pattern), who, key, text)
-    for pattern, who, key, text in (
-        (rf"{_ADVERBS}(?:live|am living|are living) in (?:{_PLACE}|{_LOW_PLACE})", "we", "home", "They live in {}."),
-        (rf"{_ADVERBS}(?:moved|relocated) (?:back )?to {_PLACE}", "we", "home", "They live in {}."),
-        (rf"{_AM}(?:originally )?from {_PLACE}", "I", "origin", "They are from {}."),
-        (rf"{_WORK}as an? (?P<value>{_KINDS}?[\w-]+){_OVER}", "I", "work", "They work as {a}."),
-        (rf"{_AM}an? (?P<value>{_KINDS}{_PROFESSION}){_OVER}", "I", "work", "They work as {a}."),
-        (rf"{_AM}an? (?P<value>{_KINDS}{_ROLE}){_OVER}", "I", "work", "They are {a}."),
-        (rf"{_AM}(?P<value>retired|unemployed){_OVER}", "I", "work", "They are {}."),
-        (rf"{_ADVERBS}(?:got|gotten|landed|started|found) an? (?:(?:new|great|better) )+job as an? "
-         rf"(?P<value>{_KINDS}{_PROFESSION}){_OVER}", "I", "work", "They work as {a}."),
-        (rf"{_ADVERBS}(?:got|gotten|landed|started|found) an? (?:(?:new|great|better) )*(?P<value>new job)(?! as ){_OVER}",
-         "I", "work", "They have a new job."),
-        (rf"{_ADVERBS}(?:got|gotten|landed|started|found) an? (?:(?:new|great|better) )*job (?:at|with) {_PLACE}",
-         "I", "workplace", "They work at {}."),
-        (rf"{_ADVERBS}(?:lost my job|(?:got|was|were) (?:fired|laid off|let go|made redundant)){_OVER}",
-         "I", "work", "They lost their job."),
-        (rf"{_ADVERBS}quit my job{_OVER}", "I", "work", "They quit their job."),
-        (rf"{_WORK}at (?:{_PLACE}|{_WORKPLACE}{_OVER})", "I", "workplace", "They work at {}."),
-        (rf"{_WORK}for (?:{_PLACE}|{_WORKPLACE}{_OVER})", "I", "workplace", "They work for {}."),
-        (rf"{_WORK}in {_WORKPLACE}{_OVER}", "I", "workplace", "They work in {}."),
+_GOT, _NEW = rf"{_ADVERBS}(?:got|gotten|landed|started|found) an? ", "(?:(?:new|great|better) )"
+_MINE_ALONE = tuple(
+    (_compile(pattern), key, text)
+    for pattern, key, text in (
+        (rf"{_AM}(?:originally )?from {_PLACE}", "origin", "They are from {}."),
+        (rf"{_WORK}as an? (?P<value>{_KINDS}?[\w-]+){_OVER}", "work", "They work as {a}."),
+        (rf"{_AM}an? (?P<value>{_KINDS}{_PROFESSION}){_OVER}", "work", "They work as {a}."),
+        (rf"{_AM}an? (?P<value>{_KINDS}{_ROLE}){_OVER}", "work", "They are {a}."),
+        (rf"{_AM}(?P<value>retired|unemployed){_OVER}", "work", "They are {}."),
+        (rf"{_GOT}{_NEW}+job as an? (?P<value>{_KINDS}{_PROFESSION}){_OVER}", "work", "They work as {a}."),
+        (rf"{_GOT}{_NEW}*(?P<value>new job)(?! as ){_OVER}", "work", "They have a new job."),
+        (rf"{_ADVERBS}lost my job{_OVER}", "work", "They lost their job."),
+        (rf"{_ADVERBS}(?:got|was) (?:fired|laid off|let go|made redundant){_OVER}", "work", "They lost their job."),
+        (rf"{_ADVERBS}quit my job{_OVER}", "work", "They quit their job."),
+        (rf"{_GOT}{_NEW}*job (?:at|with) {_PLACE}", "workplace", "They work at {}."),
+        (rf"{_WORK}at (?:{_PLACE}|{_WORKPLACE}{_OVER})", "workplace", "They work at {}."),
+        (rf"{_WORK}as an? {_KINDS}?[\w-]+ at {_PLACE}", "workplace", "They work at {}."),
+        (rf"{_WORK}for (?:{_PLACE}|{_WORKPLACE}{_OVER})", "workplace", "They work for {}."),
+        (rf"{_WORK}in {_WORKPLACE}{_OVER}", "workplace", "They work in {}."),
         (rf"{_ADVERBS}(?:study|am studying|am majoring in|major in) (?P<value>{_FIELD}){_OVER}",
-         "I", "study", "They study {}."),
-        (rf"{_AM}(?P<value>\d{{1,3}})(?: (?:years? old|yrs? old|y/?o)\b|(?! ?[,.:/-]\d)(?= ?(?:[^\w\s'%$°/-]|$)))",
-         "I", "age", "They were {} years old in {month}."),
-        (r"(?:just |recently )?turned (?P<value>\d{1,3})(?= ?(?:[^\w\s'%$°:/-]|$)| (?:today|yesterday|last|this|and|in)\b)",
-         "I", "age", "They were {} years old in {month}."),
-        (rf"{_AM}(?:an? )?(?P<value>vegetarian|vegan|pescatarian){_OVER}", "I", "diet", "They are {}."),
-        (rf"{_AM}(?P<value>married|engaged|divorced|single|widowed){_OVER}(?! (?:in|by|to my (?:job|work)))",
-         "we", "relationship", "They are {}."),
-        (rf"{_ADVERBS}(?:got|gotten) (?P<value>married|engaged|divorced){_OVER}", "we", "relationship", "They are {}."),
-        (rf"{_AM}(?:[\w-]+ (?:weeks|months) )?(?P<value>pregnant){_OVER}", "I", "pregnancy", "They are {}."),
+         "study", "They study {}."),
+        (rf"{_AM}(?P<value>\d{{1,3}}) (?:years? old|yrs? old|y/?o)\b", "age", "They were {} years old in {month}."),
+        (rf"{_AM}(?P<value>1[3-9]|[2-9]\d)(?! ?[,.:/-]\d)(?= ?(?:[^\w\s'%$°/-]|$))",
+         "age", "They were {} years old in {month}."),
+        (r"(?:just|recently|finally) turned (?P<value>\d{1,3})(?= ?(?:[^\w\s'%$°:/-]|$)| (?:today|last|and)\b)",
+         "age", "They were {} years old in {month}."),
+        (rf"{_AM}(?:an? )?(?P<value>vegetarian|vegan|pescatarian){_OVER}", "diet", "They are {}."),
+        (rf"{_AM}(?:[\w-]+ (?:weeks|months) )?(?P<value>pregnant){_OVER}", "pregnancy", "They are {}."),
     )
 )  # fmt: skip
+_OURS = tuple(
+    (_compile(pattern), key, text)
+    for pattern, key, text in (
+        (rf"{_ADVERBS}(?:live|am living|are living) in (?:{_PLACE}|{_LOW_PLACE})", "home", "They live in {}."),
+        (rf"{_ADVERBS}(?:moved|relocated) (?:back )?to {_PLACE}", "home", "They live in {}."),
+        (rf"{_AM}(?P<value>married|engaged|divorced|single|widowed){_OVER}(?! (?:in|by|to my (?:job|work)))",
+         "relationship", "They are {}."),
+        (rf"{_ADVERBS}(?:got|gotten) (?P<value>married|engaged|divorced){_OVER}", "relationship", "They are {}."),
+    )
+)  # fmt: skip
+"""What "we" may say as well as "I"."""
 _OVER_NOW = tuple(
     (_compile(form), key)
     for key, negated, what in (
-        ("home", "do not live in", _PLACE),
+        ("home", "do not live in", rf"(?:{_PLACE}|{_LOW_PLACE})"),
         ("workplace", "do not work (?:at|for|in)", rf"(?:{_PLACE}|{_WORKPLACE})"),
         ("work", "do not work as an?", r"(?P<value>[\w-]+(?: [\w-]+)??)"),
         ("work", "am not an?", rf"(?P<value>{_PROFESSION}|{_ROLE})"),
@@ -747,7 +822,8 @@ _OVER_NOW = tuple(
         rf"{negated.replace('do not', 'no longer').replace('am not', 'am no longer')} {what}{_OVER}",
     )
 )
-_QUIT = _compile(rf"{_ADVERBS}quit$")
+_QUIT = _compile(rf"{_SUBJECT.pattern}{_ADVERBS}quit$")
+_ABOUT_WORK = _compile(r"\b(?:work\w*|jobs?|boss|office|shifts?|company|career|manager|salary|notice)\b")
 
 
 def _life(sentence: str, at: date) -> Placed:
@@ -755,9 +831,10 @@ def _life(sentence: str, at: date) -> Placed:
     typed_low = sentence.replace("I", "").islower()
     month = f"{_MONTHS[at.month - 1]} {at.year}"
     for subject in _SUBJECT.finditer(sentence):
-        for pattern, who, key, text in _LIFE:
+        alone = subject["subject"].lower() == "i"
+        for pattern, key, text in _MINE_ALONE + _OURS if alone else _OURS:
             match = pattern.match(sentence, subject.end())
-            if not match or who != (subject["subject"] if who == "I" else "we"):
+            if not match:
                 continue
             value = _value(match, typed_low)
             if value is None or not _stands(sentence, subject.start(), match.end(), now=True):
@@ -773,16 +850,22 @@ def _life(sentence: str, at: date) -> Placed:
             match = pattern.match(sentence, subject.end())
             if match and (value := _value(match, typed_low)) and _stands(sentence, subject.start(), match.end()):
                 yield match.start(), Claim("life", f"life/{key}", value, "", ends=True)
-        if _QUIT.match(sentence, subject.end()) and _stands(sentence, subject.start(), len(sentence)):
-            yield subject.start(), Claim("life", "life/work", "", "", ends=True)
-            yield subject.start(), Claim("life", "life/workplace", "", "", ends=True)
+
+
+def _quitting(sentence: str) -> list[Claim]:
+    """What "I quit" ends, and no more than that: the work."""
+    match = _QUIT.search(sentence)
+    if not match or not _stands(sentence, match.start(), match.end()):
+        return []
+    return [Claim("life", key, "", "", ends=True) for key in ("life/work", "life/workplace")]
 
 
 def _value(match: re.Match[str], typed_low: bool) -> str | None:
     """What a match about their life says; "" where the words say it all, None where they only look like a place."""
     said = match.groupdict()
     if place := said.get("place") or said.get("low"):
-        if place.lower().removeprefix("the ").split()[0] in _NO_PLACES or (said.get("low") and not typed_low):
+        first = place.removeprefix("the ").split()[0]
+        if (first.lower() in _NO_PLACES and first != "US") or (said.get("low") and not typed_low):
             return None
         return place.title() if said.get("low") else place.replace(_DOT, ".")
     return (said.get("shop") or said.get("value") or "").lower()

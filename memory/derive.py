@@ -36,6 +36,17 @@ MIN_DAYS = 2
 MAX_QUOTE = 100
 """Characters of a cause that a fact quotes."""
 
+NO_CAUSE = frozenset(
+    re.findall(
+        r"\w+",
+        """i m im am was is it s my me a the feel feels feeling felt so very really just bit little kind of again today
+        still always all day now lately these days right sad bad down low awful terrible horrible depressed angry mad
+        upset afraid scared anxious nervous stressed worried unhappy miserable not good well ok okay don t do know why
+        what to and but yes no oh""",
+    )
+)
+"""Words that name no cause of a feeling."""
+
 UNWELL_VALENCE = -0.2
 MIN_LIFT = 0.15
 """What helped is sought among episodes at most `UNWELL_VALENCE` pleasant; their mean lift must reach `MIN_LIFT`."""
@@ -72,8 +83,9 @@ def derive(held: Sequence[Fact], episodes: Sequence[Episode], embed: Embed) -> l
 
     Args:
         held: all facts that are kept about the person.
-        episodes: all that the person has, in any order. A part will do: then `held` stands for the rest, exactly if
-            the rest is older. Triggers and what helped need the past in any case.
+        episodes: all that the person has, in any order. A part will do, such as the latest: then `held` stands for the
+            rest, exactly if the rest is older. What recurs is only found within the part, and a fact that rests on
+            more than the part shows is not overturned by it.
         embed: sentences to unit vectors, for likeness of causes.
 
     Raises:
@@ -82,10 +94,10 @@ def derive(held: Sequence[Fact], episodes: Sequence[Episode], embed: Embed) -> l
     episodes = _ordered(episodes)
     low = [episode for episode in episodes if episode.affect.valence <= LOW_VALENCE]
     recurring = triggers(low, embed([cause(episode) for episode in low])) if len(low) >= MIN_EPISODES else []
-    keys = _keys(held, recurring, {episode.id for episode in episodes})
+    keys = _keys(held, recurring, _read(episodes))
+    recurring = [replace(one, claim=replace(one.claim, key=keys[one.claim.key])) for one in recurring]
     drawn = [Drawn(claim, one.at, (one.id,)) for one in episodes for claim in claims(one.text, one.at)]
-    drawn += [replace(one, claim=replace(one.claim, key=keys[one.claim.key])) for one in recurring]
-    return merge(held, episodes, drawn + helped(episodes))
+    return merge(held, episodes, drawn + _weighed(held, recurring + helped(episodes), _read(episodes)))
 
 
 def merge(held: Sequence[Fact], episodes: Sequence[Episode], drawn: Sequence[Drawn]) -> list[Fact]:
@@ -105,13 +117,13 @@ def merge(held: Sequence[Fact], episodes: Sequence[Episode], drawn: Sequence[Dra
         raise ValueError(f"facts are about one person, the episodes are of {len(users)}: derive for each apart")
     if not users:
         return []
-    read = {episode.id for episode in episodes}
+    read, partly = _read(episodes), _partly(held, _read(episodes))
     links: dict[str, list[_Link]] = {}
     for one in drawn:
         links.setdefault(one.claim.key, []).append(_Link(one.at, one.episodes[-1], 0, one.claim, one.episodes))
     for fact in held:
-        if not (fact.episodes and read.issuperset(fact.episodes)) and not _never_held(fact):
-            links.setdefault(fact.key, []).extend(_links(fact, read))
+        if not _never_held(fact) and (fact.key in partly or not (fact.episodes and read.issuperset(fact.episodes))):
+            links.setdefault(fact.key, []).extend(_links(fact, set() if fact.key in partly else read))
     (user,) = users
     chained = {fact.id: fact for key in links for fact in _chain(user, links[key])}
     known = {fact.id: fact for fact in held}
@@ -127,23 +139,54 @@ def _never_held(fact: Fact) -> bool:
     return fact.valid_to == fact.valid_from and fact.superseded_by is None
 
 
+def _read(episodes: Iterable[Episode]) -> set[str]:
+    return {episode.id for episode in episodes}
+
+
+def _partly(held: Iterable[Fact], read: set[str]) -> set[str]:
+    """The keys of what recurs, where some of the evidence was not read: there, what is held stands as it is."""
+    return {fact.key for fact in held if fact.kind in ("trigger", "helped") and not read.issuperset(fact.episodes)}
+
+
+def _weighed(held: Sequence[Fact], recurring: Sequence[Drawn], read: set[str]) -> list[Drawn]:
+    """What recurs, to be merged: every claim in its turn where all evidence was read, and else the last one of a key.
+
+    That one must agree with the fact that is held, or rest on as many episodes.
+    """
+    partly = _partly(held, read)
+    newest = {fact.key: fact for fact in sorted(held, key=lambda fact: fact.valid_from) if fact.key in partly}
+    last = {one.claim.key: one for one in recurring if one.claim.key in partly}
+    weighed = [one for one in recurring if one.claim.key not in partly]
+    for key, one in last.items():
+        fact = newest[key]
+        agrees = fact.valid_to is None and not one.claim.ends and one.claim.value == fact.value
+        if agrees or len(one.episodes) >= len(fact.episodes):
+            weighed.append(one)
+    return weighed
+
+
 @dataclass(frozen=True)
 class _Link:
-    """A claim in the chain of its key; claims of one time are ordered by episode, what was held after what was read."""
+    """A claim in the chain of its key; claims of one time are ordered by episode, what was held after what was read.
+
+    `id` is that of a fact which was kept without any episode.
+    """
 
     at: datetime
     by: str
     order: int
     claim: Claim
     episodes: tuple[str, ...]
+    id: str = ""
 
 
 def _links(fact: Fact, read: set[str]) -> Iterable[_Link]:
-    """A fact that is held, as the claims of those of its episodes that were not read."""
+    """A fact that is held, as the claims of those of its episodes that were not read; the last one ended what ended."""
     first, last = (fact.episodes[0], fact.episodes[-1]) if fact.episodes else ("", "")
     claim = Claim(fact.kind, fact.key, fact.value, fact.text)
-    yield _Link(fact.valid_from, first, 1, claim, tuple(id for id in fact.episodes if id not in read))
-    if fact.valid_to and not fact.superseded_by:
+    unread = tuple(id for id in fact.episodes if id not in read)
+    yield _Link(fact.valid_from, first, 1, claim, unread, "" if fact.episodes else fact.id)
+    if fact.valid_to and not fact.superseded_by and last not in read:
         yield _Link(fact.valid_to, last, 1, replace(claim, ends=True), ())
 
 
@@ -165,7 +208,7 @@ def _chain(user: str, links: list[_Link]) -> list[Fact]:
             if claim.ends:
                 chain[-1] = replace(chain[-1], text=holds.text, valid_to=link.at)
         elif not claim.ends:
-            id = _id(user, claim.key, value, str(times[value]))
+            id = link.id or _id(user, claim.key, value, str(times[value]))
             times[value] += 1
             if holds:
                 chain[-1] = replace(holds, valid_to=link.at, superseded_by=id)
@@ -201,7 +244,7 @@ def triggers(episodes: Sequence[Episode], vectors: np.ndarray) -> list[Drawn]:
     groups: list[list[Episode]] = []
     sums: list[np.ndarray] = []
     for episode in _ordered(episodes):
-        if episode.affect.valence > LOW_VALENCE or not cause(episode):
+        if episode.affect.valence > LOW_VALENCE or not _says_why(cause(episode)):
             continue
         row = rows[episode.id]
         alike = [float(row @ total) / len(group) for total, group in zip(sums, groups, strict=True)]
@@ -234,6 +277,12 @@ def cause(episode: Episode) -> str:
     """What brought the feeling, in the person's own words: the cause that was understood, or all that they said."""
     understood = episode.understanding.cause if episode.understanding else ""
     return " ".join((understood or episode.text).split()).rstrip(".,;:")
+
+
+def _says_why(words: str) -> bool:
+    """Whether words can be a cause: three or more, and not only that something is felt ("I feel so sad today")."""
+    said = re.findall(r"[^\W\d_]+", words.lower())
+    return len(said) >= 3 and not NO_CAUSE.issuperset(said)
 
 
 def _keys(held: Sequence[Fact], recurring: Sequence[Drawn], read: set[str]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from .errors import MemoryStoreError
-from .scoring import intensity
 from .types import Episode, Fact
 
 SCHEMA = 2
@@ -107,21 +106,17 @@ def upgraded(plain: dict[str, Any], schema: int) -> dict[str, Any]:
 
 
 def to_metadata(episode: Episode) -> dict[str, str | float]:
-    """What an index can filter by: strings and floats, times in seconds since 1970."""
+    """What an index can filter by: strings and floats, times in seconds since 1970. Each costs a row in Chroma's tables."""
     affect = episode.affect
     return {
-        "schema": float(SCHEMA),
         "thread": episode.thread_id,
         "at": episode.at.timestamp(),
         "emotion": affect.emotion,
         "valence": float(affect.valence),
         "arousal": float(affect.arousal),
-        "sentiment": float(affect.sentiment),
         "confidence": float(affect.confidence),
-        "intensity": intensity(affect),
         "intent": episode.understanding.intent if episode.understanding else "",
         "strategy": episode.strategy,
-        "route": episode.route,
         "modalities": ",".join(episode.modalities),
         "model_version": episode.model_version,
         "provenance": "said" if any(revision.affect for revision in episode.revisions) else "perceived",
