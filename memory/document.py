@@ -106,7 +106,7 @@ def upgraded(plain: dict[str, Any], schema: int) -> dict[str, Any]:
 
 
 def to_metadata(episode: Episode) -> dict[str, str | float]:
-    """What an index can filter by: strings and floats, times in seconds since 1970. Each costs a row in Chroma's tables."""
+    """What an index can filter by: strings and floats, times in seconds since 1970. Each takes a row of Chroma's."""
     affect = episode.affect
     return {
         "thread": episode.thread_id,

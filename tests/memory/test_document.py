@@ -26,11 +26,13 @@ def test_a_fact_comes_back_as_it_was(fact: Fact):
     assert repr(back) == repr(fact)
 
 
-FIRST_RELEASE = """{"schema":1,"episode":{"id":"t1","user":"ann","thread_id":"main","at":"2026-01-05T10:00:00Z",
-"text":"my dog died","reply":"I am so sorry.","affect":{"sentiment":-0.7,"emotion":"sad","emotions":{"sad":1.0},"valence":-0.7,
-"arousal":-0.4,"confidence":1.0,"open":["grieving"],"evidence":{"text":{"sad":1.0},"voice":null,"face":null,"fusion":
-null},"absent":{"voice":"not given"}},"understanding":null,"route":"empathize","strategy":"comfort","modalities":["text"
-],"recalled":["t0"],"model_version":"first"}}""".replace("\n", "")
+FIRST_RELEASE = (
+    '{"schema":1,"episode":{"id":"t1","user":"ann","thread_id":"main","at":"2026-01-05T10:00:00Z","text":"my dog '
+    'died","reply":"I am so sorry.","affect":{"sentiment":-0.7,"emotion":"sad","emotions":{"sad":1.0},"valence":-'
+    '0.7,"arousal":-0.4,"confidence":1.0,"open":["grieving"],"evidence":{"text":{"sad":1.0},"voice":null,"face":n'
+    'ull,"fusion":null},"absent":{"voice":"not given"}},"understanding":null,"route":"empathize","strategy":"comf'
+    'ort","modalities":["text"],"recalled":["t0"],"model_version":"first"}}'
+)
 
 
 def test_an_episode_of_the_first_release_is_read():
