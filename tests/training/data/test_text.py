@@ -2,9 +2,9 @@
 
 import pytest
 
-from model.processor import CAUSE_LEAD, CAUSE_QUESTION, EMPATHY_QUESTION
 from memory.privacy import correct, labels
 from memory.store import InMemoryStore
+from model.processor import CAUSE_LEAD, CAUSE_QUESTION, EMPATHY_QUESTION
 from model.types import EMOTIONS, INTENTS, STRATEGIES, Utterance
 from tests.fakes import FakeEmbedder, episode_of
 from tests.training.corpora import dialogue, write_lines
