@@ -20,8 +20,9 @@ from .types import Episode, Recollection
 AFFECT_DIM = len(EMOTIONS) + 3
 """Width of `affect_vector`: the emotion distribution, valence, arousal, sentiment."""
 
-VALENCE_SCALE = 2.0
-"""Valence outweighs labels, so that joy and grief point apart while grief, fear and anger stay akin."""
+AXIS_SCALES = (0.5, 0.25, 0.25)
+"""Of valence, arousal and sentiment beside the shares of the emotions: enough that joy and grief point apart, and
+little enough that grief is not taken for anger (chosen on the development people of `bench.recall`)."""
 
 MARK_SCALES = (1e-6, 1e-8, 1e-3, 1e-3)
 """Of the marks: days since 1970, seconds of that day, intensity, lift. So small that they change no neighbourhood of
@@ -96,7 +97,7 @@ class Candidate:
 def affect_vector(affect: Affect) -> np.ndarray:
     """Place an affect among others, so that cosine says how alike two of them feel.
 
-    The coordinates are the probability of each of `EMOTIONS`, twice the valence, the arousal and the sentiment.
+    The coordinates are the probability of each of `EMOTIONS`, and valence, arousal and sentiment by `AXIS_SCALES`.
     Neutral keeps its own coordinate, so no affect is the zero vector. How strong a feeling is drops out with the
     length; `intensity` carries it.
 
@@ -107,7 +108,8 @@ def affect_vector(affect: Affect) -> np.ndarray:
         ValueError: a number is not finite, or every emotion has probability 0.
     """
     emotions = [affect.emotions.get(label, 0.0) for label in EMOTIONS]
-    vector = np.array([*emotions, VALENCE_SCALE * affect.valence, affect.arousal, affect.sentiment], dtype=np.float64)
+    axes = np.array([affect.valence, affect.arousal, affect.sentiment]) * AXIS_SCALES
+    vector = np.array([*emotions, *axes], dtype=np.float64)
     if not np.isfinite(vector).all() or not any(emotions):
         raise ValueError(f"an affect needs finite numbers and some probability among {EMOTIONS}, got {vector.tolist()}")
     return (vector / np.linalg.norm(vector)).astype(np.float32)
