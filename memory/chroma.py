@@ -60,6 +60,10 @@ MAX_OPEN_INDEXES = 32
 POOL = 48
 """How many of the nearest are weighed again by recency and variety."""
 
+SYNC_EVERY = 100
+"""Records after which Chroma writes a collection's index. By default it does so after 1,000, and until then every
+add takes longer, as the queue of what is not in the index yet grows: 28 ms instead of 7 (chromadb 1.5.9)."""
+
 PORTION = 256
 """Records that are read or written at once where many are."""
 
@@ -82,6 +86,7 @@ class ChromaStore:
         self._cipher = cipher
         self._one_at_a_time = threading.RLock()
         self._in_use: set[str] = set()  # collections touched since the client was opened
+        self._handles: dict[str, chromadb.Collection] = {}  # in a folder nobody else can drop a collection
         self._indexes: dict[str, tuple[Path, int]] = {}  # where a collection's index lies, and when it was last written
         self._client: Any = None
         self.folder: Folder | None = None
@@ -340,16 +345,22 @@ class ChromaStore:
         """A person's collection, or None where there is none yet."""
         check_name("user", user)
         name = _name(user, kind)
+        client = self._opened(name)
+        if name in self._handles:
+            return self._handles[name]
         try:
-            return self._opened(name).get_collection(name, embedding_function=None)
+            collection = client.get_collection(name, embedding_function=None)
         except NotFoundError:
             return None
+        if self.folder is not None:
+            self._handles[name] = collection
+        return collection
 
     def _make(self, name: str, user: str, kind: Kind) -> chromadb.Collection:
         return self._opened(name).get_or_create_collection(
             name,
             embedding_function=None,
-            configuration={"hnsw": {"space": "ip"}},
+            configuration={"hnsw": {"space": "ip", "sync_threshold": SYNC_EVERY, "batch_size": SYNC_EVERY}},
             metadata={"user": user, "schema": SCHEMA, "kind": kind},
         )
 
@@ -368,6 +379,7 @@ class ChromaStore:
             self._indexes[name] = (index, now)
 
     def _drop(self, name: str) -> None:
+        self._handles.pop(name, None)
         with suppress(NotFoundError):
             self._opened(name).delete_collection(name)
 
@@ -402,6 +414,7 @@ class ChromaStore:
                     zero_unused(index)
         self._in_use.clear()
         self._indexes.clear()
+        self._handles.clear()
 
     # ---- forgetting and upgrading ------------------------------------------------------------------------------------
 

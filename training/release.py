@@ -207,7 +207,7 @@ def release(config: RunConfig, phase: str, out: Path, n_samples: int, *, lm: Pat
     today = datetime.now(UTC).date().isoformat()
     manifest = Manifest(
         variant=config.variant,
-        version=f"p2e-{today}",
+        version=f"p2e-{today}-{config.phases[phase].steps}",
         phase=phase,
         modalities=modalities,
         data=tuple(sorted({DATA[name] for name in corpora if name in DATA})),
