@@ -20,7 +20,7 @@ from memory.chroma import ChromaStore
 from memory.document import SCHEMA
 from memory.errors import MemoryStoreError
 from memory.policy import cue_for
-from memory.scoring import N_MARKS, affect_vector, episode_vector
+from memory.scoring import AFFECT_SHARE, N_MARKS, affect_vector, episode_vector
 from memory.types import Query
 from model.types import EMOTIONS
 from tests.chroma_server import chroma_server
@@ -231,8 +231,9 @@ def test_what_is_stored_is_the_sentence_then_the_feeling_under_an_inner_product(
         collection = store._collection("ann")
         assert collection is not None
         kept = collection.get(include=["embeddings", "metadatas", "documents"])
-        expected = np.concatenate([FakeEmbedder().embed([episode.text])[0], affect_vector(episode.affect)])
-        asked = np.concatenate([3 * expected, np.zeros(N_MARKS)])[None]
+        words, feeling = FakeEmbedder().embed([episode.text])[0], affect_vector(episode.affect)
+        expected = np.concatenate([words, AFFECT_SHARE * feeling])
+        asked = np.concatenate([3 * words, 3 * feeling / AFFECT_SHARE, np.zeros(N_MARKS)])[None]
         answer = collection.query(query_embeddings=asked, include=["distances"])
     assert answer["distances"][0][0] == pytest.approx(1 - 3 * 2, abs=1e-4)  # Chroma's distance is 1 - inner product
     np.testing.assert_allclose(kept["embeddings"][0][:-N_MARKS], expected, atol=1e-6)
