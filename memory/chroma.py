@@ -250,8 +250,8 @@ class ChromaStore:
         """Forget episodes, or a person; see `MemoryStore.forget`.
 
         In a folder a person's collections are written anew without what is forgotten, and the files are cleaned of what
-        Chroma leaves behind (`files.clean`): some 2 minutes for a person with 100,000 episodes. A server deletes the
-        records and the indexes in use; what its files still hold of them is for its operator to clean.
+        Chroma leaves behind (`files.clean`), which takes minutes for 100,000 episodes. A server deletes the records and
+        the indexes in use; what its files still hold of them is for its operator to clean.
         """
         wanted = None if ids is None else set(ids)
         with self._one_at_a_time, _faults("the memory could not forget"):
