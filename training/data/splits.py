@@ -14,7 +14,7 @@ SEEN_ACTOR = "01"
 """The one actor of RAVDESS whose pictures are there too. Nothing of his is trained on, so that what voice and face give
 together is measured on a person who was never heard or seen."""
 
-CUT = ("mintrec", "mintrec2", "isear", "merr", "empathetic_dialogues", "esconv", "ravdess_av", "corrections")
+CUT = ("mintrec", "mintrec2", "isear", "merr", "empathetic_dialogues", "esconv", "ravdess_av")
 """Corpora that are cut here. EmpatheticDialogues and ESConv are counted in dialogues."""
 
 
