@@ -1,4 +1,4 @@
-"""Work on the memory after a turn, on a thread of its own: outcomes, facts, and what is kept too long."""
+"""Work on the memory after a turn, on a thread of its own: its outcomes, and the facts that follow."""
 
 from __future__ import annotations
 

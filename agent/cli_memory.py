@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group
@@ -59,12 +59,11 @@ def list_(
 @app.command()
 def show(id: str, user: User = "me", as_json: AsJson = False) -> None:
     """One episode, whole, and where each part of it comes from."""
+    from memory.privacy import found
     from memory.types import provenance
 
     with _store() as (store, out):
-        episode = store.get(user, id)
-        if episode is None:
-            _none(user, id)
+        episode = found(store, user, id)
         document = plain(episode) | {"provenance": provenance(episode)}
         print(json.dumps(document, ensure_ascii=False, indent=None if as_json else 2), file=out)
 
@@ -252,9 +251,9 @@ def forget(
         with contextlib.closing(saver.conn):
             result = forget_everywhere(store, saver, settings.home, user, going)
         if as_json:
-            _print(_forgotten(user, result), out)
+            _print(_forgotten(user, result, settings.memory_url), out)
         else:
-            Console(file=out).print(_proof(user, result))
+            Console(file=out).print(_proof(user, result, settings.memory_url))
         if result.search.traces:
             fail(1, f"traces remain in {', '.join(str(t.path) for t in result.search.traces)}: report this as a fault")
 
@@ -282,7 +281,7 @@ def export(
 
 
 @app.command("import")
-def import_(path: Path, as_json: AsJson = False) -> None:
+def import_(path: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], as_json: AsJson = False) -> None:
     """Bring a file that `export` wrote into the memory; what is there already stays as it is."""
     from memory.exchange import read_export
 
@@ -414,7 +413,7 @@ def _why_tree(found: Explanation) -> Tree:
     return tree
 
 
-def _forgotten(user: str, result: Forgotten) -> dict[str, Any]:
+def _forgotten(user: str, result: Forgotten, server: str | None) -> dict[str, Any]:
     return {
         "user": user,
         "forgotten": result.n_episodes,
@@ -423,20 +422,25 @@ def _forgotten(user: str, result: Forgotten) -> dict[str, Any]:
             "files": result.search.n_files,
             "bytes": result.search.n_bytes,
             "traces": [{"path": str(trace.path), "n": trace.n} for trace in result.search.traces],
-            "said_elsewhere_too": result.untold,
+            "looked_for": result.looked_for,
+            "not_looked_for": result.not_looked_for,
+            "not_searched": server,
         },
     }
 
 
-def _proof(user: str, result: Forgotten) -> Group:
+def _proof(user: str, result: Forgotten, server: str | None) -> Group:
     search = result.search
     lines = [f"{result.n_episodes} episodes of {user} are forgotten."]
     if result.threads:
         lines.append(f"The dialogue of {', '.join(result.threads)} starts afresh.")
     n = len(search.traces)
     lines.append(f"{search.n_files} files with {search.n_bytes:,} bytes were searched: {n or 'none'} hold a trace.")
-    if result.untold:
-        lines.append(f"{result.untold} sentences stand in episodes that were kept, too, and were not looked for.")
+    lines.append(f"{result.looked_for} sentences were looked for.")
+    if result.not_looked_for:
+        lines.append(f"{result.not_looked_for} were not: too short, said in episodes that were kept, or too many.")
+    if server is not None:
+        lines.append(f"The files of the server at {server} were not searched: its operator has to clean them.")
     return Group(*map(Text, lines))
 
 
@@ -467,10 +471,6 @@ def _time(name: str, given: str | None) -> datetime | None:
             fail(2, f'--{name} {given!r} is no time: give one such as 2026-03-01, 2026-03-01T18:00 or "last week"')
         return start
     return at if at.tzinfo else at.replace(tzinfo=now.tzinfo)
-
-
-def _none(user: str, id: str) -> NoReturn:
-    fail(2, f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
 
 
 def _print(document: dict[str, Any], out: Any) -> None:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+import random
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from memory.files import Search, find_traces
+from memory import privacy
+from memory.files import MIN_NEEDLE_CHARS, Search, find_traces
 from memory.store import MemoryStore
-from memory.types import Episode, Fact
+from memory.types import Episode
 
 from .state import checkpoint_id
+
+MAX_LOOKED_FOR = 1000
+"""Sentences that are looked for afterwards; of more, these are drawn."""
 
 
 @dataclass(frozen=True)
 class Forgotten:
     """How many episodes went, the conversations whose dialogue went with them, and the search that followed.
 
-    `traces` of the search are files that hold a sentence still; it is empty where nothing remains. `untold` counts
-    sentences too short or too common to be proven gone, as they stand in episodes that were kept.
+    `traces` of the search are files that hold a sentence still; it is empty where nothing remains. `looked_for` counts
+    the sentences; those that are too short, or stand in episodes that were kept, or are too many, were not.
     """
 
     n_episodes: int
     threads: tuple[str, ...]
     search: Search
-    untold: int = 0
+    looked_for: int
+    not_looked_for: int
 
 
 def forget(
@@ -42,20 +48,15 @@ def forget(
     """
     going = list(store.walk(user)) if episodes is None else list(episodes)
     threads = sorted({episode.thread_id for episode in going})
-    store.forget(user, None if episodes is None else [episode.id for episode in going])
-    store.put_facts(user, holding_again(store.facts(user, history=True)))
+    facts = privacy.forget(store, user, None if episodes is None else [episode.id for episode in going])
     forget_dialogues(checkpointer, user, None if episodes is None else threads)
-    wanted = {text.strip() for episode in going for text in words_of(episode)}
-    kept = _still_said(store, wanted)
-    search = find_traces(home, wanted - kept)
-    return Forgotten(len(going), tuple(threads), search, len(kept))
-
-
-def holding_again(facts: Sequence[Fact]) -> list[Fact]:
-    """Facts that were superseded by one which is forgotten, as they are without it."""
-    known = {fact.id for fact in facts}
-    gone = (fact for fact in facts if fact.superseded_by is not None and fact.superseded_by not in known)
-    return [replace(fact, valid_to=None, superseded_by=None) for fact in gone]
+    said = {text.strip() for episode in going for text in words_of(episode)} | {fact.text for fact in facts}
+    said.discard("")
+    wanted = sorted(text for text in said if len(text) >= MIN_NEEDLE_CHARS)
+    wanted = random.Random(0).sample(wanted, min(len(wanted), MAX_LOOKED_FOR))
+    looked_for = set(wanted) - _still_said(store, set(wanted))
+    search = find_traces(home, looked_for)
+    return Forgotten(len(going), tuple(threads), search, len(looked_for), len(said) - len(looked_for))
 
 
 def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str] | None) -> None:
@@ -84,7 +85,8 @@ def expire(store: MemoryStore, checkpointer: SqliteSaver, keep_days: int, now: d
         while portion := store.list(user, until=until, limit=500, offset=len(old)):
             old += portion
         if old:
-            n += store.forget(user, [episode.id for episode in old])
+            n += len(old)
+            privacy.forget(store, user, [episode.id for episode in old])
             forget_dialogues(checkpointer, user, {episode.thread_id for episode in old})
     return n
 

@@ -83,9 +83,15 @@ def open_store(settings: Settings) -> MemoryStore:
 
 
 def open_cipher(settings: Settings) -> Cipher | None:
-    """What seals texts at rest, or None where no key is given and none is in the keyring."""
-    key = settings.memory_key.get_secret_value() if settings.memory_key else key_from_keyring()
-    return Cipher(key) if key else None
+    """What seals texts at rest, or None where the settings name no key.
+
+    Raises:
+        MemoryStoreError: it is no key, or the keyring holds none.
+    """
+    if settings.memory_key is None:
+        return None
+    key = settings.memory_key.get_secret_value()
+    return Cipher(key_from_keyring() if key == "keyring" else key)
 
 
 def open_ears(settings: Settings) -> Ears:

@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     """Address of a Chroma server (`chroma run`) that keeps the memory; by default it lies under `home`."""
 
     memory_key: SecretStr | None = None
-    """Key that encrypts what was said, at rest; `emox memory key` makes one. Without it the keyring is asked."""
+    """Key that encrypts what was said, at rest; `emox memory key` makes one; `keyring` takes that of the
+    system's keyring."""
 
     keep_days: int | None = Field(default=None, ge=1)
     """Episodes older than so many days are forgotten when the agent starts; by default nothing is."""

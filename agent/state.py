@@ -58,7 +58,13 @@ class TurnState(TypedDict, total=False):
 
 
 def checkpoint_id(user: str, thread_id: str) -> str:
-    """Under which name LangGraph keeps a person's conversation."""
+    """Under which name LangGraph keeps a person's conversation.
+
+    Raises:
+        ValueError: the user's name holds the separator, so that it could be taken for another one's conversation.
+    """
+    if "\x1f" in user:
+        raise ValueError("a user's name cannot hold the control character U+001F")
     return f"{user}\x1f{thread_id}"
 
 

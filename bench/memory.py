@@ -226,7 +226,12 @@ def at_size(n: int, systems: Sequence[str], options: argparse.Namespace, console
 
 def bench(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Run everything and return the figures; a ratio is our time by theirs."""
-    facts: dict[str, Any] = {"command": "python -m bench.memory", "machine": machine(), "sizes": {}, "ratios": {}}
+    facts: dict[str, Any] = {
+        "command": " ".join(["python -m bench.memory", *sys.argv[1:]]),
+        "machine": machine(),
+        "sizes": {},
+        "ratios": {},
+    }
     sizes = sorted(int(size) for size in options.sizes.split(","))
     for n in sizes:
         systems = [system for system in options.systems.split(",") if system != "ours+minilm" or n == sizes[0]]

@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -38,19 +38,19 @@ from .folder import REMEDY, Folder
 from .policy import cue_for
 from .scoring import AFFECT_DIM, N_MARKS, Candidate, Cue, compare, episode_vector, rank, within_budget
 from .store import (
+    Edit,
     Episodes,
     Facts,
     RecalledFacts,
     Recollections,
     check_name,
     check_owner,
-    check_replaces,
     check_same,
+    edited,
     epoch_s,
     nearest_facts,
     sorted_facts,
     window,
-    without,
 )
 from .types import Episode, Fact, Query, RecalledFact, Recollection
 
@@ -66,6 +66,11 @@ add takes longer, as the queue of what is not in the index yet grows: 28 ms inst
 
 PORTION = 256
 """Records that are read or written at once where many are."""
+
+Record = tuple[str, np.ndarray, dict[str, Any]]
+"""Id, vector and metadata, as Chroma keeps an episode."""
+Records = list[Record]
+Change = Callable[[Records], Records]
 
 Kind = Literal["user", "facts"]
 """Of a collection: the episodes of a person, or the facts about them; the beginning of its name."""
@@ -123,14 +128,14 @@ class ChromaStore:
                 n_new += self._add_portion(user, portion)
         return n_new
 
-    def replace(self, episode: Episode) -> None:
-        """Keep another version of an episode; see `MemoryStore.replace`."""
-        record = self._record(episode)
-        with self._using(episode.user, f"episode {episode.id!r} could not be kept") as collection:
-            known = _documents_of(collection, [episode.id]).get(episode.id)
-            check_replaces(episode, None if known is None else self._episode(known, episode.user))
+    def change(self, user: str, id: str, edit: Edit) -> Episode:
+        """Keep another version of an episode; see `MemoryStore.change`."""
+        with self._using(user, f"episode {id!r} could not be kept") as collection:
+            known = _documents_of(collection, [id]).get(id)
+            episode = edited(id, None if known is None else self._episode(known, user), edit)
             assert collection is not None  # the episode is there
-            collection.upsert(**_columns([record]))
+            collection.upsert(**_columns([self._record(episode, to_json(episode))]))
+        return episode
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""
@@ -240,9 +245,12 @@ class ChromaStore:
         with self._using(user, "facts could not be recalled", "facts") as collection:
             if collection is None:
                 return []
-            vector = self.embedder.embed([text])
-            include: Any = ["distances", "metadatas"]
-            answer: Any = collection.query(query_embeddings=vector, n_results=POOL, include=include)
+            answer: Any = collection.query(
+                query_embeddings=self.embedder.embed([text]),
+                n_results=limit,
+                where={"holds": True},
+                include=["distances", "metadatas"],
+            )
         found = zip(answer["distances"][0], answer["metadatas"][0], strict=True)
         return nearest_facts((RecalledFact(self._fact(flat["fact"], user), 1 - away) for away, flat in found), limit)
 
@@ -259,8 +267,8 @@ class ChromaStore:
             here = set() if collection is None else self._ids(collection)
             gone = here if wanted is None else here & wanted
             if wanted is None:
-                for kind in ("user", "facts"):
-                    self._drop(_name(user, kind))
+                self._drop(_name(user, "user"))
+                self._drop(_name(user, "facts"))
             elif collection is not None and gone:
                 self._forget_facts(user, gone)
                 self._leave_out(collection, gone)
@@ -289,26 +297,25 @@ class ChromaStore:
         what = f"episode {portion[0].id!r}" if len(portion) == 1 else f"{len(portion)} episodes"
         with self._using(user, f"{what} could not be kept") as collection:
             known = _documents_of(collection, [episode.id for episode in portion])
-            fresh: dict[str, Episode] = {}
+            kept = {id: self._opened_text(document) for id, document in known.items()}
+            fresh: list[tuple[Episode, str]] = []
             for episode, document in zip(portion, documents, strict=True):
-                if episode.id in known:
-                    check_same(episode.id, self._opened_text(known[episode.id]), document)
-                elif episode.id in fresh:
-                    check_same(episode.id, to_json(fresh[episode.id]), document)
+                if episode.id in kept:
+                    check_same(episode.id, kept[episode.id], document)
                 else:
-                    fresh[episode.id] = episode
+                    kept[episode.id] = document
+                    fresh.append((episode, document))
             if fresh:
-                vectors = self.embedder.embed([episode.text for episode in fresh.values()])
-                records = [self._record(e, v) for e, v in zip(fresh.values(), vectors, strict=True)]
+                vectors = self.embedder.embed([episode.text for episode, _ in fresh])
+                records = [self._record(*each, words) for each, words in zip(fresh, vectors, strict=True)]
                 collection = collection or self._make(_name(user, "user"), user, "user")
                 collection.add(**_columns(records))
             return len(fresh)
 
-    def _record(self, episode: Episode, words: np.ndarray | None = None) -> tuple[str, np.ndarray, dict[str, Any]]:
-        """Id, vector and metadata of an episode."""
-        document = self._sealed(to_json(episode))
+    def _record(self, episode: Episode, document: str, words: np.ndarray | None = None) -> Record:
+        """An episode as Chroma keeps it, from its document and, where it is known, the embedding of its text."""
         words = self.embedder.embed([episode.text])[0] if words is None else words
-        return episode.id, episode_vector(words, episode), to_metadata(episode) | {"episode": document}
+        return episode.id, episode_vector(words, episode), to_metadata(episode) | {"episode": self._sealed(document)}
 
     def _sealed(self, document: str) -> str:
         return document if self._cipher is None else self._cipher.seal(document)
@@ -419,12 +426,9 @@ class ChromaStore:
     # ---- forgetting and upgrading ------------------------------------------------------------------------------------
 
     def _forget_facts(self, user: str, gone: set[str]) -> None:
-        facts = self.facts(user, history=True)
-        left = {fact.id: without(fact, gone) for fact in facts}
-        self.put_facts(user, [now for fact in facts if (now := left[fact.id]) not in (None, fact)])
-        drop = {id for id, now in left.items() if now is None}
+        drop = {fact.id for fact in self.facts(user, history=True) if not gone.isdisjoint(fact.episodes)}
         collection = self._collection(user, "facts")
-        if collection is not None and any(now is not fact for fact, now in zip(facts, left.values(), strict=True)):
+        if collection is not None and drop:
             self._leave_out(collection, drop)
 
     def _leave_out(self, collection: chromadb.Collection, gone: set[str]) -> None:
@@ -434,12 +438,9 @@ class ChromaStore:
                 collection.delete(ids=list(portion))
             return
 
-        def kept(records: list[tuple[str, np.ndarray, dict[str, Any]]]) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
-            return [record for record in records if record[0] not in gone]
+        self._rebuild(collection, lambda records: [record for record in records if record[0] not in gone])
 
-        self._rebuild(collection, kept)
-
-    def _rebuild(self, collection: chromadb.Collection, change: Any) -> None:
+    def _rebuild(self, collection: chromadb.Collection, change: Change) -> None:
         """Write a collection anew, portion by portion; a stop at any moment leaves the old or the new one, whole."""
         name, about = collection.name, collection.metadata or {}
         new = self._make(f"new-{name}", about["user"], "facts" if name.startswith("facts-") else "user")
@@ -474,13 +475,12 @@ class ChromaStore:
         """Bring what an earlier version wrote to this schema; goes on after a stop."""
         assert self.folder is not None
 
-        def renewed(
-            records: list[tuple[str, np.ndarray, dict[str, Any]]],
-        ) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+        def renewed(records: Records) -> Records:
             new = []
             for _, vector, flat in records:
                 episode = from_json(flat["episode"])
-                new.append(self._record(episode, np.asarray(vector, np.float32)[: self.embedder.dim]))
+                words = np.asarray(vector, np.float32)[: self.embedder.dim]
+                new.append(self._record(episode, to_json(episode), words))
             return new
 
         for collection in _collections(self._client):
@@ -603,7 +603,7 @@ def _documents_of(collection: chromadb.Collection | None, ids: Sequence[str]) ->
     return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
 
 
-def _columns(records: Sequence[tuple[str, np.ndarray, dict[str, Any]]]) -> dict[str, Any]:
+def _columns(records: Sequence[Record]) -> dict[str, Any]:
     """Records as Chroma's arguments."""
     ids, vectors, flats = zip(*records, strict=True)
     return {"ids": list(ids), "embeddings": np.stack(vectors), "metadatas": list(flats)}

@@ -1,11 +1,15 @@
 """Texts at rest, encrypted: what was said and answered is sealed; vectors, labels and times stay searchable.
 
 The key is one of Fernet (AES-128-CBC with HMAC-SHA256, from the `cryptography` package), made by `new_key` and given in
-EMOX_MEMORY_KEY or kept in the system's keyring. Several keys, separated by commas, are all tried when reading; the
-first one writes.
+EMOX_MEMORY_KEY, or kept in the system's keyring where that says `keyring`. Several keys, separated by commas, are all
+tried when reading; the first one writes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from .errors import MemoryStoreError
 
@@ -66,31 +70,41 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def key_from_keyring() -> str | None:
-    """The key in the system's keyring, or None where there is none or no keyring."""
-    try:
-        import keyring
-        from keyring.errors import KeyringError
-    except ImportError:
-        return None
-    try:
-        return keyring.get_password(*KEYRING)
-    except KeyringError:
-        return None
+def key_from_keyring() -> str:
+    """The key in the system's keyring.
+
+    Raises:
+        MemoryStoreError: there is none, or no keyring.
+    """
+    with _keyring() as keyring:
+        key = keyring.get_password(*KEYRING)
+    if key is None:
+        raise MemoryStoreError("the keyring holds no key of a memory: `emox memory key --keyring` makes one")
+    return str(key)
 
 
 def keep_in_keyring(key: str) -> None:
     """Keep a key in the system's keyring.
 
     Raises:
-        MemoryStoreError: there is no keyring, or it cannot be written.
+        MemoryStoreError: there is no keyring, it cannot be written, or it holds a key already.
     """
+    with _keyring() as keyring:
+        if keyring.get_password(*KEYRING) is not None:
+            raise MemoryStoreError(
+                "the keyring holds a key already, without which its memory could never be read again"
+            )
+        keyring.set_password(*KEYRING, key)
+
+
+@contextmanager
+def _keyring() -> Iterator[Any]:
     try:
         import keyring
         from keyring.errors import KeyringError
     except ImportError as error:
         raise MemoryStoreError("a keyring needs its package: pip install 'emox[encryption]'") from error
     try:
-        keyring.set_password(*KEYRING, key)
+        yield keyring
     except KeyringError as error:
-        raise MemoryStoreError(f"the keyring cannot be written ({error}): give the key in EMOX_MEMORY_KEY") from error
+        raise MemoryStoreError(f"the keyring cannot be used ({error}): give the key in EMOX_MEMORY_KEY") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from .derive import derive
 from .store import MemoryStore
@@ -26,8 +27,8 @@ N_LOOKED_BACK = 200
 
 def digest(store: MemoryStore, user: str, thread_id: str) -> list[Fact]:
     """Note outcomes in the latest episodes of a thread, draw facts from a person's latest; the facts that changed."""
-    for episode in with_outcomes(store.list(user, thread_id=thread_id, limit=MAX_AFTER + 1)):
-        store.replace(episode)
+    for id, after in outcomes(store.list(user, thread_id=thread_id, limit=MAX_AFTER + 1)).items():
+        store.change(user, id, partial(_turned_out, after=after))
     n = N_LOOKED_BACK if store.count(user) % EVERY == 0 else N_LATEST
     latest = [episode for episode in store.list(user, limit=n) if episode.route != "crisis"]
     changed = derive(store.facts(user, history=True), latest, store.embedder.embed)
@@ -35,17 +36,20 @@ def digest(store: MemoryStore, user: str, thread_id: str) -> list[Fact]:
     return changed
 
 
-def with_outcomes(episodes: Sequence[Episode]) -> list[Episode]:
-    """Those of a thread's episodes whose outcome is another than was noted, with it; the last one has none yet."""
+def outcomes(episodes: Sequence[Episode]) -> dict[str, tuple[Felt, ...]]:
+    """By id, the outcome of those of a thread's episodes that have another one noted; the last one has none yet."""
     ordered = sorted(episodes, key=lambda episode: (episode.at, episode.id))
-    changed = []
+    changed = {}
     for i, episode in enumerate(ordered):
-        followed = ordered[i + 1 : i + 1 + MAX_AFTER]
         after = tuple(
             Felt(later.id, later.affect.emotion, later.affect.valence, later.affect.arousal)
-            for later in followed
+            for later in ordered[i + 1 : i + 1 + MAX_AFTER]
             if later.at - episode.at <= SOON
         )
         if len(after) >= len(episode.after) and after != episode.after:
-            changed.append(replace(episode, after=after))
+            changed[episode.id] = after
     return changed
+
+
+def _turned_out(episode: Episode, after: tuple[Felt, ...]) -> Episode:
+    return replace(episode, after=after)

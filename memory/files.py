@@ -7,6 +7,7 @@ other people, too.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import struct
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+MIN_NEEDLE_CHARS = 8
 
 HNSW_HEADER = struct.Struct("<iQQQQ")
 """Of an index's `header.bin`: version, offset, room for elements, elements there are, bytes of an element."""
@@ -66,9 +69,10 @@ class Search:
 def find_traces(folder: Path, needles: Iterable[str]) -> Search:
     """Look for texts in every byte of every file under a folder, as UTF-8 and as JSON writes it, UTF-16 too.
 
-    Texts shorter than 8 characters are left out: they would be found by chance.
+    Texts shorter than `MIN_NEEDLE_CHARS` are left out: they would be found by chance.
     """
-    wanted = {form for needle in needles if len(needle.strip()) >= 8 for form in _forms(needle.strip())}
+    texts = (needle.strip() for needle in needles)
+    wanted = {form for text in texts if len(text) >= MIN_NEEDLE_CHARS for form in _forms(text)}
     n_files = n_bytes = 0
     traces = []
     for path in sorted(folder.rglob("*")):
@@ -81,8 +85,6 @@ def find_traces(folder: Path, needles: Iterable[str]) -> Search:
 
 
 def _forms(text: str) -> Iterator[bytes]:
-    import json
-
     for form in {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
         yield form.encode("utf-8", "surrogatepass")
     yield text.encode("utf-16-le", "surrogatepass")

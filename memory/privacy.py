@@ -11,9 +11,8 @@ from typing import Any
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
 
 from .derive import derive
-from .errors import MemoryStoreError
 from .store import MemoryStore
-from .types import Episode, Query, Revision
+from .types import Episode, Fact, Query, Revision
 
 ABOUT_AT = 0.45
 """Cosine of an episode's words with a topic, above which they are about it."""
@@ -29,8 +28,7 @@ def correct(store: MemoryStore, user: str, id: str, *, emotion: str | None = Non
     show stays as evidence. Facts that followed from the old words alone never held, those of the new ones do.
 
     Raises:
-        MemoryStoreError: there is no such episode.
-        ValueError: nothing to correct, or no such emotion.
+        ValueError: nothing to correct, no such emotion, or no such episode.
     """
     if emotion is None and text is None:
         raise ValueError("nothing to correct: give an emotion, a text or both")
@@ -38,21 +36,22 @@ def correct(store: MemoryStore, user: str, id: str, *, emotion: str | None = Non
         raise ValueError(f"{emotion!r} is no basic emotion: choose from {', '.join(EMOTIONS)}")
     if text is not None and not text.strip():
         raise ValueError("a corrected text has words; to remove an episode, forget it")
-    episode = store.get(user, id)
-    if episode is None:
-        raise MemoryStoreError(f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
-    before = Revision(
-        datetime.now(UTC),
-        text=episode.text if text is not None else None,
-        affect=episode.affect if emotion is not None else None,
-    )
-    corrected = replace(
-        episode,
-        text=episode.text if text is None else text.strip(),
-        affect=episode.affect if emotion is None else said_to_be(episode.affect, emotion),
-        revisions=(*episode.revisions, before),
-    )
-    store.replace(corrected)
+    found(store, user, id)
+
+    def edit(episode: Episode) -> Episode:
+        before = Revision(
+            datetime.now(UTC),
+            text=episode.text if text is not None else None,
+            affect=episode.affect if emotion is not None else None,
+        )
+        return replace(
+            episode,
+            text=episode.text if text is None else text.strip(),
+            affect=episode.affect if emotion is None else said_to_be(episode.affect, emotion),
+            revisions=(*episode.revisions, before),
+        )
+
+    corrected = store.change(user, id, edit)
     if text is not None:
         store.put_facts(user, derive(store.facts(user, history=True), [corrected], store.embedder.embed))
     return corrected
@@ -114,17 +113,12 @@ def chosen(
         person: a name: episodes that name them, or say what they are to the user where a fact tells ("my sister").
 
     Raises:
-        MemoryStoreError: an id is of no episode.
+        ValueError: an id is of no episode, or there are no words to look for.
     """
-    found: dict[str, Episode] = {}
-    for id in ids:
-        episode = store.get(user, id)
-        if episode is None:
-            raise MemoryStoreError(f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
-        found[id] = episode
+    going = {id: found(store, user, id) for id in ids}
     if about is not None:
         nearest = store.recall(user, Query(about, policy="factual", limit=MAX_ABOUT))
-        found |= {r.episode.id: r.episode for r in nearest if _cosine(r.parts) >= ABOUT_AT}
+        going |= {r.episode.id: r.episode for r in nearest if _cosine(r.parts) >= ABOUT_AT}
     patterns = [_mentions(about)] if about is not None else []
     patterns += [_mentions(words) for words in _names_of(store, user, person)] if person is not None else []
     in_time = since is not None or until is not None
@@ -133,8 +127,40 @@ def chosen(
             inside = in_time and (since is None or since <= episode.at) and (until is None or episode.at < until)
             words = f"{episode.text}\n{episode.reply}"
             if inside or any(all(each.search(words) for each in pattern) for pattern in patterns):
-                found[episode.id] = episode
-    return sorted(found.values(), key=lambda episode: (episode.at, episode.id))
+                going[episode.id] = episode
+    return sorted(going.values(), key=lambda episode: (episode.at, episode.id))
+
+
+def forget(store: MemoryStore, user: str, ids: Collection[str] | None) -> list[Fact]:
+    """Forget episodes, or with None everything of a person; the facts that went with them or are worded anew.
+
+    A fact may quote any of its episodes, so it goes with the first of them that is forgotten and is drawn again from
+    the others. What it had superseded holds again unless it is.
+    """
+    before = {fact.id: fact for fact in store.facts(user, history=True)}
+    store.forget(user, ids)
+    left = {fact.id: fact for fact in store.facts(user, history=True)}
+    gone = [fact for id, fact in before.items() if id not in left]
+    others = {id for fact in gone for id in fact.episodes} - set(ids or before)
+    orphans = [fact for fact in left.values() if fact.superseded_by is not None and fact.superseded_by not in left]
+    held = left | {fact.id: replace(fact, valid_to=None, superseded_by=None) for fact in orphans}
+    episodes = [episode for id in others if (episode := store.get(user, id)) is not None]
+    drawn = {fact.id: fact for fact in derive(list(held.values()), episodes, store.embedder.embed)}
+    store.put_facts(user, list(({fact.id: held[fact.id] for fact in orphans} | drawn).values()))
+    texts = {fact.text for fact in (left | drawn).values()}
+    return [fact for fact in gone if fact.text not in texts]
+
+
+def found(store: MemoryStore, user: str, id: str) -> Episode:
+    """The episode of that id.
+
+    Raises:
+        ValueError: there is none.
+    """
+    episode = store.get(user, id)
+    if episode is None:
+        raise ValueError(f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
+    return episode
 
 
 def _cosine(parts: dict[str, float]) -> float:

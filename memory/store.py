@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -21,6 +21,7 @@ Episodes = list[Episode]  # in a class that has a method called list, `list` mea
 Recollections = list[Recollection]
 Facts = list[Fact]
 RecalledFacts = list[RecalledFact]
+Edit = Callable[[Episode], Episode]
 
 MAX_NAME_CHARS = 512
 
@@ -47,12 +48,14 @@ class MemoryStore(Protocol):
     def add_all(self, episodes: Iterable[Episode]) -> int:
         """Keep many episodes, in portions; how many were new. Raises what `add` raises; what came before is kept."""
 
-    def replace(self, episode: Episode) -> None:
-        """Keep another version of an episode that is kept: its outcome is known now, or it was corrected.
+    def change(self, user: str, id: str, edit: Edit) -> Episode:
+        """Keep another version of an episode: its outcome is known now, or it was corrected. The version that is kept.
+
+        `edit` is given the episode as it is and gives it as it shall be; in one process nothing comes in between.
 
         Raises:
             MemoryStoreError: there is none of that id.
-            ValueError: its time differs (it would be another episode), or it cannot be kept as it is.
+            ValueError: its person, id or time would be another, or it cannot be kept as it is.
         """
 
     def get(self, user: str, id: str) -> Episode | None:
@@ -94,8 +97,9 @@ class MemoryStore(Protocol):
     def forget(self, user: str, ids: Iterable[str] | None = None) -> int:
         """Forget episodes, or a person with all facts; how many episodes there were.
 
-        Facts that follow from forgotten episodes alone go with them. When the call returns, an embedded store has
-        no trace of them in its files either (`chroma.ChromaStore`).
+        Every fact that follows from one of them goes too, as it may quote it; `privacy.forget` draws again what follows
+        from the others. When the call returns, an embedded store has no trace of them in its files either
+        (`chroma.ChromaStore`).
         """
 
     def close(self) -> None:
@@ -140,14 +144,15 @@ class InMemoryStore:
             check_same(episode.id, known.document, kept.document)
         return n_new
 
-    def replace(self, episode: Episode) -> None:
-        """Keep another version of an episode; see `MemoryStore.replace`."""
-        kept = self._kept(episode)
+    def change(self, user: str, id: str, edit: Edit) -> Episode:
+        """Keep another version of an episode; see `MemoryStore.change`."""
+        check_name("user", user)
         with self._lock:
-            person = self._people.get(episode.user, _Person())
-            known = person.episodes.get(episode.id)
-            check_replaces(episode, None if known is None else from_json(known.document))
-            person.episodes[episode.id] = kept
+            person = self._people.get(user, _Person())
+            known = person.episodes.get(id)
+            episode = edited(id, None if known is None else from_json(known.document), edit)
+            person.episodes[id] = self._kept(episode)
+        return episode
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""
@@ -234,10 +239,9 @@ class InMemoryStore:
                 return len(self._people.pop(user, _Person()).episodes)
             person = self._people.get(user, _Person())
             gone = {id for id in ids if person.episodes.pop(id, None) is not None}
-            for fact in [fact_from_json(document) for document, _ in person.facts.values()]:
-                _, vector = person.facts.pop(fact.id)
-                if (left := without(fact, gone)) is not None:
-                    person.facts[fact.id] = (fact_to_json(left), vector)
+            for id, (document, _) in list(person.facts.items()):
+                if not gone.isdisjoint(fact_from_json(document).episodes):
+                    del person.facts[id]
             return len(gone)
 
     def close(self) -> None:
@@ -274,12 +278,14 @@ def check_same(id: str, known: str, added: str) -> None:
         raise MemoryStoreError(f"episode {id!r} is already kept with other content: a new episode needs a new id")
 
 
-def check_replaces(episode: Episode, known: Episode | None) -> None:
-    """Refuse a new version of what is not there, or happened at another time."""
+def edited(id: str, known: Episode | None, edit: Edit) -> Episode:
+    """A new version of an episode, unless there is none or it would be another one."""
     if known is None:
-        raise MemoryStoreError(f"there is no episode {episode.id!r} of that person: add it first")
-    if known.at != episode.at:
-        raise ValueError(f"episode {episode.id!r} happened at another time: an episode with a new time needs a new id")
+        raise MemoryStoreError(f"there is no episode {id!r} of that person: add it first")
+    episode = edit(known)
+    if (episode.user, episode.id, episode.at) != (known.user, known.id, known.at):
+        raise ValueError(f"episode {id!r} would be another person's or of another time: that needs a new episode")
+    return episode
 
 
 def check_owner(user: str, facts: Iterable[Fact]) -> None:
@@ -299,14 +305,6 @@ def nearest_facts(found: Iterable[RecalledFact], limit: int) -> RecalledFacts:
     """The best of those that hold."""
     holding = [one for one in found if one.fact.valid_to is None]
     return sorted(holding, key=lambda one: (-one.score, one.fact.id))[: max(0, limit)]
-
-
-def without(fact: Fact, gone: Collection[str]) -> Fact | None:
-    """A fact whose episodes were forgotten in part, or None where nothing is left that it follows from."""
-    if not any(id in gone for id in fact.episodes):
-        return fact
-    left = tuple(id for id in fact.episodes if id not in gone)
-    return replace(fact, episodes=left) if left else None
 
 
 def epoch_s(at: datetime | None, default: float) -> float:

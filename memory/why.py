@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import MemoryStoreError
+from .privacy import found
 from .store import MemoryStore
 from .types import Episode, Fact, Recalled
 
@@ -21,11 +21,9 @@ def explain(store: MemoryStore, user: str, id: str) -> Explanation:
     """All that is known of how a turn was answered.
 
     Raises:
-        MemoryStoreError: there is no such episode.
+        ValueError: there is no such episode.
     """
-    episode = store.get(user, id)
-    if episode is None:
-        raise MemoryStoreError(f"{user} has no episode {id}: `emox memory list --user {user}` shows what there is")
+    episode = found(store, user, id)
     facts = {fact.id: fact for fact in store.facts(user, history=True)} if episode.recalled else {}
-    found = ((one, store.get(user, one.id) or facts.get(one.id)) for one in episode.recalled)
-    return Explanation(episode, tuple(found))
+    memories = ((one, store.get(user, one.id) or facts.get(one.id)) for one in episode.recalled)
+    return Explanation(episode, tuple(memories))

@@ -9,6 +9,9 @@ import pytest
 from agent import cli, opening
 from agent.settings import load_settings
 from memory.chroma import ChromaStore
+from memory.cipher import keep_in_keyring, new_key
+from memory.derive import derive
+from memory.errors import MemoryStoreError
 from memory.files import find_traces
 from memory.types import Fact, Felt
 from tests.agent.test_graph import agent_of
@@ -106,7 +109,8 @@ def test_why_leads_from_the_reply_to_the_cause(emox, home):
     assert status == 0
     for part in (second.reply, "comfort", "ran away", "sad", "cause"):
         assert part in out
-    assert emox("why", "unknown")[0] == 1
+    assert emox("why", "unknown")[0] == 2
+    assert emox("show", "unknown")[0] == 2
 
 
 def test_a_correction_is_shown_and_exported_as_a_label(emox, tmp_path):
@@ -132,7 +136,7 @@ def test_a_memory_moves_to_another_machine(emox, tmp_path, monkeypatch):
     monkeypatch.setenv("EMOX_HOME", str(tmp_path / "elsewhere"))
     assert json.loads(emox("import", str(tmp_path / "memory.jsonl"), "--json")[1])["n_new"] == 2
     assert emox("list", "--json")[1] == before
-    assert emox("import", str(tmp_path / "nowhere.jsonl"))[0] != 0
+    assert emox("import", str(tmp_path / "nowhere.jsonl"))[0] == 2
 
 
 def test_forgetting_asks_chooses_and_proves(emox, home):
@@ -149,6 +153,7 @@ def test_forgetting_asks_chooses_and_proves(emox, home):
     assert find_traces(home, [SECRET]).traces
     told = json.loads(emox("forget", "--about", "violet umbrella", "--yes", "--json")[1])
     assert (told["forgotten"], told["threads"], told["proof"]["traces"]) == (1, ["main"], [])
+    assert (told["proof"]["looked_for"] > 0, told["proof"]["not_searched"]) == (True, None)
     assert told["proof"]["files"] > 3
     assert find_traces(home, [SECRET]).traces == ()
     assert emox("show", said.turn_id)[0] == 2
@@ -157,6 +162,43 @@ def test_forgetting_asks_chooses_and_proves(emox, home):
     assert status == 0
     assert "none hold a trace" in out
     assert json.loads(emox("list", "--json")[1])["total"] == 0
+
+
+def test_a_fact_that_quotes_what_was_forgotten_is_worded_anew(emox, home):
+    said = ["my boss shouts at me again", "my boss shouts at me always", "my boss shouts at me again today",
+            "my boss shouts at me every day"]  # fmt: skip
+    episodes = [days_ago(9 - n, f"t{n}", text, "angry") for n, text in enumerate(said)]
+    remember(*episodes, facts=derive([], episodes, FakeEmbedder().embed))
+    (trigger,) = json.loads(emox("facts", "--json")[1])["facts"]
+    (quoted,) = (episode for episode in episodes if f'"{episode.text}"' in trigger["text"])
+    told = json.loads(emox("forget", "--id", quoted.id, "--yes", "--json")[1])
+    assert told["proof"]["traces"] == []
+    (anew,) = json.loads(emox("facts", "--json")[1])["facts"]
+    assert quoted.id not in anew["episodes"]
+    assert quoted.text not in anew["text"].split('"')
+
+
+def test_a_server_s_files_are_said_not_to_have_been_searched(emox, monkeypatch):
+    remember(days_ago(1, "a", SECRET))
+    monkeypatch.setenv("EMOX_MEMORY_URL", "http://somewhere:8000")  # the store of these tests is a folder all the same
+    assert json.loads(emox("forget", "--id", "a", "--yes", "--json")[1])["proof"]["not_searched"].endswith(":8000")
+    assert "were not searched" in emox("forget", "--all", "--yes")[1]
+
+
+def test_a_key_is_taken_from_the_keyring_only_when_asked(home, monkeypatch):
+    keyring = pytest.importorskip("keyring")
+    held = {}
+    monkeypatch.setattr(keyring, "get_password", lambda *name: held.get(name))
+    monkeypatch.setattr(keyring, "set_password", lambda service, name, key: held.update({(service, name): key}))
+    monkeypatch.setenv("EMOX_MEMORY_KEY", "keyring")
+    with pytest.raises(MemoryStoreError, match="emox memory key --keyring"):
+        opening.open_cipher(load_settings())
+    keep_in_keyring(new_key())
+    assert opening.open_cipher(load_settings()) is not None
+    with pytest.raises(MemoryStoreError, match="holds a key already"):
+        keep_in_keyring(new_key())
+    monkeypatch.delenv("EMOX_MEMORY_KEY")
+    assert opening.open_cipher(load_settings()) is None
 
 
 def test_what_a_forgotten_fact_superseded_holds_again(emox):

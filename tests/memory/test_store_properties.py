@@ -48,10 +48,10 @@ class StoreOnDisk(RuleBasedStateMachine):
         known = self.kept[user].get(id)
         if known is None:
             with pytest.raises(MemoryStoreError):
-                self.store.replace(episode_of(id, user=user))
+                self.store.change(user, id, lambda episode: episode)
         else:
-            self.kept[user][id] = replace(known, affect=affect_of(emotion))
-            self.store.replace(self.kept[user][id])
+            self.kept[user][id] = self.store.change(user, id, lambda e: replace(e, affect=affect_of(emotion)))
+            assert self.kept[user][id] == replace(known, affect=affect_of(emotion))
 
     @rule(user=people, gone=st.lists(ids, max_size=3))
     def forget(self, user, gone):
