@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from .cli_memory import episode_table
 from .edge import main_guard
 from .events import Finished, Heard, Perceived, Planned, Remembered, Spoken, Started, TurnResult
+from .memory_views import episode_table
 from .opening import open_agent, open_ears
 from .session import Agent
 from .settings import SetupError, load_settings

@@ -71,7 +71,6 @@ def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str
     for name in names:
         checkpointer.delete_thread(name)
     connection.commit()
-    connection.execute("pragma secure_delete = on")
     connection.execute("vacuum")
     connection.execute("pragma wal_checkpoint(truncate)")
 

@@ -8,33 +8,23 @@ record holds the vector of `scoring.episode_vector`, flat metadata to filter by,
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import itertools
-import sqlite3
-import sys
-import threading
-import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import chromadb
-import httpx
 import numpy as np
-from chromadb.api.client import Client
-from chromadb.api.rust import RustBindingsAPI
-from chromadb.config import Settings, System
-from chromadb.errors import ChromaError, NotFoundError
 
 from .cipher import Cipher
+from .collections import PORTION, Collections, Record, Records, columns, portions
 from .document import SCHEMA, fact_from_json, fact_to_json, from_json, to_json, to_metadata
 from .embedding import Embedder
 from .errors import MemoryStoreError
-from .files import clean, index_folders, zero_unused
-from .folder import REMEDY, Folder
+from .folder import Folder
 from .policy import cue_for
 from .scoring import AFFECT_DIM, N_MARKS, Candidate, Cue, compare, episode_vector, rank, within_budget
 from .store import (
@@ -54,23 +44,8 @@ from .store import (
 )
 from .types import Episode, Fact, Query, RecalledFact, Recollection
 
-MAX_OPEN_INDEXES = 32
-"""Collections whose indexes are held in memory at once, about 3 MB and 4 open files each."""
-
 POOL = 48
 """How many of the nearest are weighed again by recency and variety."""
-
-SYNC_EVERY = 100
-"""Records after which Chroma writes a collection's index. By default it does so after 1,000, and until then every
-add takes longer, as the queue of what is not in the index yet grows: 28 ms instead of 7 (chromadb 1.5.9)."""
-
-PORTION = 256
-"""Records that are read or written at once where many are."""
-
-Record = tuple[str, np.ndarray, dict[str, Any]]
-"""Id, vector and metadata, as Chroma keeps an episode."""
-Records = list[Record]
-Change = Callable[[Records], Records]
 
 Kind = Literal["user", "facts"]
 """Of a collection: the episodes of a person, or the facts about them; the beginning of its name."""
@@ -89,32 +64,14 @@ class ChromaStore:
         """
         self.embedder = embedder
         self._cipher = cipher
-        self._one_at_a_time = threading.RLock()
-        self._in_use: set[str] = set()  # collections touched since the client was opened
-        self._handles: dict[str, chromadb.Collection] = {}  # in a folder nobody else can drop a collection
-        self._indexes: dict[str, tuple[Path, int]] = {}  # where a collection's index lies, and when it was last written
-        self._client: Any = None
-        self.folder: Folder | None = None
-        self._where = where
-        widths = {"text": embedder.dim, "affect": AFFECT_DIM, "marks": N_MARKS}
-        if isinstance(where, str):
-            with _faults(f"the memory at {where} cannot be reached"):
-                self._client = _reach(where)
-                check = _about(self._client, widths, cipher)
-            check()
-            return
-        self.folder = Folder(where, widths, cipher)
-        try:
-            with _faults(f"the memory at {where} cannot be opened"):
-                self._client = _connect(where)
-                self._finish_rebuilding()
-                for index in index_folders(where).values():
-                    zero_unused(index)  # a process that was killed may not have come to it
-                if self.folder.schema < SCHEMA:
-                    self._upgrade()
-        except BaseException:
-            self.close()
-            raise
+        self._collections = Collections(where, {"text": embedder.dim, "affect": AFFECT_DIM, "marks": N_MARKS}, cipher)
+        folder = self._collections.folder
+        if folder is not None and folder.schema < SCHEMA:
+            try:
+                self._upgrade(folder)
+            except BaseException:
+                self.close()
+                raise
 
     def add(self, episode: Episode) -> None:
         """Keep an episode; see `MemoryStore.add`."""
@@ -124,7 +81,7 @@ class ChromaStore:
         """Keep many episodes; see `MemoryStore.add_all`."""
         n_new = 0
         for user, of_user in itertools.groupby(episodes, key=lambda episode: episode.user):
-            for portion in _portions(of_user):
+            for portion in portions(of_user):
                 n_new += self._add_portion(user, portion)
         return n_new
 
@@ -134,7 +91,7 @@ class ChromaStore:
             known = _documents_of(collection, [id]).get(id)
             episode = edited(id, None if known is None else self._episode(known, user), edit)
             assert collection is not None  # the episode is there
-            collection.upsert(**_columns([self._record(episode, to_json(episode))]))
+            collection.upsert(**columns([self._record(episode, to_json(episode))]))
         return episode
 
     def get(self, user: str, id: str) -> Episode | None:
@@ -210,9 +167,9 @@ class ChromaStore:
 
     def users(self) -> tuple[str, ...]:
         """Everybody who has an episode, by name."""
-        with self._one_at_a_time, _faults("people could not be listed"):
+        with self._collections.all_at_once("people could not be listed"):
             # A crash between making a collection and its first record leaves an empty one.
-            kept = [c for c in _collections(self._opened()) if c.name.startswith("user-") and c.count()]
+            kept = [c for c in self._collections.all() if c.name.startswith("user-") and c.count()]
             return tuple(sorted(c.metadata["user"] for c in kept))
 
     def put_facts(self, user: str, facts: Sequence[Fact]) -> None:
@@ -228,7 +185,7 @@ class ChromaStore:
             for f, document in zip(facts, documents, strict=True)
         ]
         with self._using(user, "facts could not be kept", "facts") as collection:
-            collection = collection or self._make(_name(user, "facts"), user, "facts")
+            collection = collection or self._make(user, "facts")
             collection.upsert(ids=[fact.id for fact in facts], embeddings=vectors, metadatas=flats)
 
     def facts(self, user: str, *, history: bool = False) -> Facts:
@@ -262,29 +219,23 @@ class ChromaStore:
         the indexes in use; what its files still hold of them is for its operator to clean.
         """
         wanted = None if ids is None else set(ids)
-        with self._one_at_a_time, _faults("the memory could not forget"):
-            collection = self._collection(user)
-            here = set() if collection is None else self._ids(collection)
+        check_name("user", user)
+        with self._collections.all_at_once("the memory could not forget"):
+            collection = self._collections.find(_name(user, "user"))
+            here = set() if collection is None else set(collection.get(include=[])["ids"])
             gone = here if wanted is None else here & wanted
             if wanted is None:
-                self._drop(_name(user, "user"))
-                self._drop(_name(user, "facts"))
+                self._collections.drop(_name(user, "user"))
+                self._collections.drop(_name(user, "facts"))
             elif collection is not None and gone:
                 self._forget_facts(user, gone)
-                self._leave_out(collection, gone)
-            if self.folder is not None:
-                self._clean()
+                self._collections.leave_out(collection, gone)
+            self._collections.clean()
             return len(gone)
 
     def close(self) -> None:
         """Let go of files and locks; the store cannot be used afterwards. Closing twice is harmless."""
-        with self._one_at_a_time:
-            try:
-                if self._client is not None:
-                    self._shut()
-            finally:
-                if self.folder is not None:
-                    self.folder.release()
+        self._collections.close()
 
     # ---- records -----------------------------------------------------------------------------------------------------
 
@@ -308,8 +259,8 @@ class ChromaStore:
             if fresh:
                 vectors = self.embedder.embed([episode.text for episode, _ in fresh])
                 records = [self._record(*each, words) for each, words in zip(fresh, vectors, strict=True)]
-                collection = collection or self._make(_name(user, "user"), user, "user")
-                collection.add(**_columns(records))
+                collection = collection or self._make(user, "user")
+                collection.add(**columns(records))
             return len(fresh)
 
     def _record(self, episode: Episode, document: str, words: np.ndarray | None = None) -> Record:
@@ -338,142 +289,24 @@ class ChromaStore:
 
     # ---- collections -------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _using(self, user: str, failure: str, kind: Kind = "user") -> Iterator[chromadb.Collection | None]:
-        """A person's collection for one piece of work at a time, or None where there is none yet.
-
-        Even a read may make Chroma write an index, so its files are looked at afterwards.
-        """
-        with self._one_at_a_time, _faults(failure):
-            yield self._collection(user, kind)
-            self._wipe(_name(user, kind))
-
-    def _collection(self, user: str, kind: Kind = "user") -> chromadb.Collection | None:
-        """A person's collection, or None where there is none yet."""
+    def _using(
+        self, user: str, failure: str, kind: Kind = "user"
+    ) -> AbstractContextManager[chromadb.Collection | None]:
+        """A person's collection for one piece of work at a time, or None where there is none yet."""
         check_name("user", user)
-        name = _name(user, kind)
-        client = self._opened(name)
-        if name in self._handles:
-            return self._handles[name]
-        try:
-            collection = client.get_collection(name, embedding_function=None)
-        except NotFoundError:
-            return None
-        if self.folder is not None:
-            self._handles[name] = collection
-        return collection
+        return self._collections.using(_name(user, kind), failure)
 
-    def _make(self, name: str, user: str, kind: Kind) -> chromadb.Collection:
-        return self._opened(name).get_or_create_collection(
-            name,
-            embedding_function=None,
-            configuration={"hnsw": {"space": "ip", "sync_threshold": SYNC_EVERY, "batch_size": SYNC_EVERY}},
-            metadata={"user": user, "schema": SCHEMA, "kind": kind},
-        )
-
-    def _wipe(self, name: str) -> None:
-        """Zero the unused room of a collection's index whenever Chroma has written it (see `files`)."""
-        if self.folder is None:
-            return
-        index, written = self._indexes.get(name, (None, 0))
-        if index is None:
-            index = index_folders(self.folder.path).get(name)
-        header = index / "header.bin" if index else None
-        now = header.stat().st_mtime_ns if header and header.exists() else 0
-        if index:
-            if now != written:
-                zero_unused(index)
-            self._indexes[name] = (index, now)
-
-    def _drop(self, name: str) -> None:
-        self._handles.pop(name, None)
-        with suppress(NotFoundError):
-            self._opened(name).delete_collection(name)
-
-    def _ids(self, collection: chromadb.Collection) -> set[str]:
-        return set(collection.get(include=[])["ids"])
-
-    def _opened(self, name: str = "") -> Client:
-        """The client, with room in memory for the collection of that name; no name needs no room.
-
-        At most `MAX_OPEN_INDEXES` are held; for one more, Chroma is opened anew, which takes some 30 ms. Its own limit
-        cannot be relied on: an index it drops before it was ever written to disk can no longer be queried
-        ("Nothing found on disk", chromadb 1.5.9).
-        """
-        full = name and name not in self._in_use and len(self._in_use) >= MAX_OPEN_INDEXES
-        if self._client and full and self.folder is not None:
-            self._shut()
-            _return_freed_memory()
-            self._client = _connect(self.folder.path)
-        if self._client is None:
-            raise MemoryStoreError(f"the memory at {self._where} is closed: open it again")
-        if name:
-            self._in_use.add(name)
-        return self._client
-
-    def _shut(self) -> None:
-        """Close the client, and zero what it has written of its memory into the indexes that were in use."""
-        self._client.close()
-        self._client = None
-        if self.folder is not None:
-            for name, index in index_folders(self.folder.path).items():
-                if name in self._in_use:
-                    zero_unused(index)
-        self._in_use.clear()
-        self._indexes.clear()
-        self._handles.clear()
-
-    # ---- forgetting and upgrading ------------------------------------------------------------------------------------
+    def _make(self, user: str, kind: Kind) -> chromadb.Collection:
+        return self._collections.make(_name(user, kind), {"user": user, "schema": SCHEMA, "kind": kind})
 
     def _forget_facts(self, user: str, gone: set[str]) -> None:
         drop = {fact.id for fact in self.facts(user, history=True) if not gone.isdisjoint(fact.episodes)}
-        collection = self._collection(user, "facts")
+        collection = self._collections.find(_name(user, "facts"))
         if collection is not None and drop:
-            self._leave_out(collection, drop)
+            self._collections.leave_out(collection, drop)
 
-    def _leave_out(self, collection: chromadb.Collection, gone: set[str]) -> None:
-        """Keep a collection without some records: written anew in a folder; on a server others may be writing to it."""
-        if self.folder is None:
-            for portion in _portions(gone):
-                collection.delete(ids=list(portion))
-            return
-
-        self._rebuild(collection, lambda records: [record for record in records if record[0] not in gone])
-
-    def _rebuild(self, collection: chromadb.Collection, change: Change) -> None:
-        """Write a collection anew, portion by portion; a stop at any moment leaves the old or the new one, whole."""
-        name, about = collection.name, collection.metadata or {}
-        new = self._make(f"new-{name}", about["user"], "facts" if name.startswith("facts-") else "user")
-        for offset in itertools.count(0, PORTION):
-            read: Any = collection.get(limit=PORTION, offset=offset, include=["embeddings", "metadatas"])
-            if records := change(list(zip(read["ids"], read["embeddings"], read["metadatas"], strict=True))):
-                new.add(**_columns(records))
-                self._wipe(new.name)
-            if len(read["ids"]) < PORTION:
-                break
-        self._drop(name)
-        new.modify(name=name)
-
-    def _finish_rebuilding(self) -> None:
-        """What a stop left in the middle of `_rebuild`: half a new collection goes, a whole one takes its place."""
-        collections = {collection.name: collection for collection in _collections(self._client)}
-        for name, collection in collections.items():
-            if name.startswith("new-"):
-                if name.removeprefix("new-") in collections:
-                    self._client.delete_collection(name)
-                else:
-                    collection.modify(name=name.removeprefix("new-"))
-
-    def _clean(self) -> None:
-        """Close the files, remove what Chroma leaves in them, open them again."""
-        assert self.folder is not None
-        self._shut()
-        clean(self.folder.path)
-        self._client = _connect(self.folder.path)
-
-    def _upgrade(self) -> None:
+    def _upgrade(self, folder: Folder) -> None:
         """Bring what an earlier version wrote to this schema; goes on after a stop."""
-        assert self.folder is not None
 
         def renewed(records: Records) -> Records:
             new = []
@@ -483,65 +316,13 @@ class ChromaStore:
                 new.append(self._record(episode, to_json(episode), words))
             return new
 
-        for collection in _collections(self._client):
-            if collection.name.startswith("user-") and (collection.metadata or {}).get("schema", 1) < SCHEMA:
-                self._rebuild(collection, renewed)
-        self._clean()
-        self.folder.upgraded()
-
-
-def _connect(folder: Path) -> Client:
-    """A Chroma client on the folder that sends nothing anywhere and drops no index."""
-    system = System(
-        Settings(
-            chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
-            is_persistent=True,
-            persist_directory=str(folder),
-            anonymized_telemetry=False,
-        )
-    )
-    # No setting reaches it: Chroma derives it from the number of files a process may open (see `_opened`).
-    system.instance(RustBindingsAPI).hnsw_cache_size = 65_536
-    system.start()
-    return Client.from_system(system)
-
-
-def _reach(url: str) -> Any:
-    """A client of the Chroma server at a URL; a user name in it is sent as the bearer token."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise MemoryStoreError(f"{url} is not the address of a Chroma server: give one such as http://localhost:8000")
-    return chromadb.HttpClient(
-        host=parts.hostname,
-        port=parts.port or (443 if parts.scheme == "https" else 8000),
-        ssl=parts.scheme == "https",
-        headers={"Authorization": f"Bearer {parts.username}"} if parts.username else None,
-        settings=Settings(anonymized_telemetry=False),
-    )
-
-
-def _about(client: Any, widths: dict[str, int], cipher: Cipher | None) -> Any:
-    """Note on a server what its memory is written with, or compare it; the comparison raises MemoryStoreError."""
-    from .folder import described, differences
-
-    made = client.get_or_create_collection("emox-about", embedding_function=None, metadata=described(widths, cipher))
-    return lambda: differences(made.metadata, widths, cipher, "the memory on the server")
-
-
-def _collections(client: Any) -> list[chromadb.Collection]:
-    """All collections, in portions: Chroma lists a hundred at a time unless told otherwise."""
-    found: list[chromadb.Collection] = []
-    while portion := client.list_collections(limit=PORTION, offset=len(found)):
-        found += portion
-    return found
-
-
-def _return_freed_memory() -> None:
-    """Give the memory of closed indexes back: glibc keeps it, and every reopening would add as much again."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
+        with self._collections.all_at_once("the memory could not be upgraded"):
+            for collection in self._collections.all():
+                about = collection.metadata or {}
+                if collection.name.startswith("user-") and about.get("schema", 1) < SCHEMA:
+                    self._collections.rebuild(collection, renewed, {"kind": "user"} | about | {"schema": SCHEMA})
+            self._collections.clean()
+        folder.upgraded()
 
 
 def _nearest(collection: chromadb.Collection, cue: Cue, query: Query) -> list[Candidate]:
@@ -603,21 +384,9 @@ def _documents_of(collection: chromadb.Collection | None, ids: Sequence[str]) ->
     return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
 
 
-def _columns(records: Sequence[Record]) -> dict[str, Any]:
-    """Records as Chroma's arguments."""
-    ids, vectors, flats = zip(*records, strict=True)
-    return {"ids": list(ids), "embeddings": np.stack(vectors), "metadatas": list(flats)}
-
-
 def _name(user: str, kind: Kind) -> str:
     """A name that Chroma accepts (few kinds of characters) and that no two people share."""
     return f"{kind}-" + hashlib.blake2b(user.encode(), digest_size=24).hexdigest()
-
-
-def _portions(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    items = iter(items)
-    while portion := tuple(itertools.islice(items, PORTION)):
-        yield portion
 
 
 def _within(since_s: float, until_s: float) -> list[dict[str, Any]]:
@@ -629,16 +398,3 @@ def _within(since_s: float, until_s: float) -> list[dict[str, Any]]:
 def _all_of(conditions: list[dict[str, Any]]) -> dict[str, Any] | None:
     """All conditions at once, in the form Chroma wants for none, one and many."""
     return {"$and": conditions} if len(conditions) > 1 else next(iter(conditions), None)
-
-
-@contextmanager
-def _faults(failure: str) -> Iterator[None]:
-    """Turn what Chroma, its server and the disk complain of into one sentence."""
-    try:
-        yield
-    except (ChromaError, OSError, httpx.HTTPError, sqlite3.Error) as error:
-        raise MemoryStoreError(f"{failure} ({error}): {REMEDY}") from error
-    except ValueError as error:  # what the client of a server raises where there is none
-        if "Could not connect" not in str(error):
-            raise
-        raise MemoryStoreError(f"{failure} ({error}): start it with `chroma run`, or check the address") from error

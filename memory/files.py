@@ -39,7 +39,6 @@ def clean(folder: Path) -> None:
             if topic.rsplit("/", 1)[-1] not in collections:
                 database.execute("delete from embeddings_queue where topic = ?", (topic,))
         database.execute("insert into embedding_fulltext_search (embedding_fulltext_search) values ('rebuild')")
-        database.execute("pragma secure_delete = on")
         database.execute("vacuum")
     for index in folder.iterdir():
         if index.is_dir() and _is_uuid(index.name):

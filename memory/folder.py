@@ -30,7 +30,7 @@ SINCE = {"marks": 2}
 class Folder:
     """A folder that this process holds until `release`; `schema` is the version that wrote it last."""
 
-    def __init__(self, path: Path, widths: dict[str, int], cipher: Cipher | None = None) -> None:
+    def __init__(self, path: Path, widths: Mapping[str, int], cipher: Cipher | None = None) -> None:
         """Make the folder if there is none, readable by its owner only, and take its lock.
 
         Args:

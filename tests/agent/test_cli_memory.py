@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent import cli, opening
+from agent.forgetting import forget_dialogues
 from agent.settings import load_settings
+from agent.state import checkpoint_id
 from memory.chroma import ChromaStore
 from memory.cipher import keep_in_keyring, new_key
 from memory.derive import derive
+from memory.digest import outcomes
 from memory.errors import MemoryStoreError
 from memory.files import find_traces
 from memory.types import Fact, Felt
@@ -247,6 +250,31 @@ def test_an_encrypted_home_holds_no_words_at_all(emox, home, monkeypatch):
     monkeypatch.delenv("EMOX_MEMORY_KEY")
     status, _, err = emox("list")
     assert (status, "EMOX_MEMORY_KEY" in err) == (1, True)
+
+
+def test_a_forgotten_dialogue_leaves_no_free_page_behind(home):
+    saver = opening.open_checkpoints(home / "threads.sqlite")
+    saver.conn.execute("pragma secure_delete = off")  # as SQLite is built in most places
+    with agent_of(checkpointer=saver) as agent:
+        for user in ("me", "bob"):
+            agent.ask(f"{SECRET}, said {user}.", user=user)
+    forget_dialogues(saver, "me", None)
+    assert find_traces(home, [f"{SECRET}, said me"]).traces == ()
+    assert find_traces(home, [f"{SECRET}, said bob"]).traces
+    saver.conn.close()
+
+
+def test_a_name_cannot_reach_into_anothers_conversation():
+    assert checkpoint_id("a", "b") != checkpoint_id("a b", "")
+    with pytest.raises(ValueError, match=r"U\+001F"):
+        checkpoint_id("a\x1fb", "c")
+
+
+def test_what_comes_much_later_is_no_outcome():
+    first = episode_of("a", at=NOW)
+    soon, late = (episode_of(id, "well", "happy", at=NOW + timedelta(hours=h)) for id, h in (("b", 1), ("c", 30)))
+    assert [felt.turn_id for felt in outcomes([late, soon, first])["a"]] == ["b"]
+    assert outcomes([first, late]) == {}
 
 
 def test_how_they_felt_afterwards_is_noted(home):

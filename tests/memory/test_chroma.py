@@ -15,7 +15,7 @@ import chromadb
 import numpy as np
 import pytest
 
-from memory import chroma
+from memory import chroma, collections
 from memory.chroma import ChromaStore
 from memory.document import SCHEMA
 from memory.errors import MemoryStoreError
@@ -206,7 +206,7 @@ def test_a_damaged_marker_is_refused(tmp_path: Path):
 
 
 def test_few_indexes_stay_open_and_everybody_is_still_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chroma, "MAX_OPEN_INDEXES", 3)
+    monkeypatch.setattr(collections, "MAX_OPEN_INDEXES", 3)
     people = [f"person {n}" for n in range(8)]
     with opened(tmp_path) as store:
         for i in range(2):
@@ -228,7 +228,7 @@ def test_what_is_stored_is_the_sentence_then_the_feeling_under_an_inner_product(
     episode = episode_of("a", "my sister called", "sad")
     with opened(tmp_path) as store:
         store.add(episode)
-        collection = store._collection("ann")
+        collection = store._collections.find(chroma._name("ann", "user"))
         assert collection is not None
         kept = collection.get(include=["embeddings", "metadatas", "documents"])
         words, feeling = FakeEmbedder().embed([episode.text])[0], affect_vector(episode.affect)
@@ -243,6 +243,25 @@ def test_what_is_stored_is_the_sentence_then_the_feeling_under_an_inner_product(
     assert flat["at"] == episode.at.timestamp()
     assert (flat["thread"], flat["emotion"], flat["modalities"]) == ("thread", "sad", "text")
     assert all(isinstance(value, str | float) for value in flat.values())
+
+
+def test_what_lies_with_somebody_elses_is_never_shown(tmp_path: Path):
+    with opened(tmp_path) as store:
+        store.add_all([episode_of("a", "ann's secret"), episode_of("b", "bob's own", user="bob")])
+        with store._using("ann", "") as of_ann, store._using("bob", "") as of_bob:
+            assert of_ann is not None
+            assert of_bob is not None
+            stray = of_ann.get(include=["embeddings", "metadatas"])
+            of_bob.add(ids=stray["ids"], embeddings=stray["embeddings"], metadatas=stray["metadatas"])
+        for ask in (
+            lambda: store.get("bob", "a"),
+            lambda: store.list("bob"),
+            lambda: list(store.walk("bob")),
+            lambda: store.recall("bob", Query("secret", affect_of("sad"))),
+        ):
+            with pytest.raises(MemoryStoreError, match="somebody else's"):
+                ask()
+        assert store.get("bob", "b") is not None
 
 
 def test_the_nearest_are_those_brute_force_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -264,7 +283,7 @@ def test_the_nearest_are_those_brute_force_finds(tmp_path: Path, monkeypatch: py
     with opened(tmp_path) as store:
         for episode in episodes:
             store.add(episode)
-        collection = store._collection("ann")
+        collection = store._collections.find(chroma._name("ann", "user"))
         assert collection is not None
         for policy in ("congruent", "counter", "factual"):
             query = Query("word1 word2 word3", affect_of("fear", 0.9), policy, limit=10, now=now)

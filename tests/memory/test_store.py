@@ -51,7 +51,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStor
 
 
 def on_a_server(store: MemoryStore) -> bool:
-    return isinstance(store, ChromaStore) and store.folder is None
+    return isinstance(store, ChromaStore) and store._collections.folder is None
 
 
 def many(n: int, user: str = "ann") -> list[Episode]:
@@ -380,6 +380,12 @@ def test_recall_in_a_narrow_window_finds_what_is_there_among_many(store: MemoryS
     query = Query("my sister", affect_of("sad"), limit=5, now=NOW, since=since, until=until)
     assert sorted(ids(store.recall("ann", query))) == ["turn-29", "turn-30", "turn-31"]
     assert store.recall("ann", replace(query, since=NOW + timedelta(days=1), until=None)) == []
+
+
+def test_a_window_is_exact_to_the_microsecond(store: MemoryStore):
+    fill(store, [episode_of(str(i), "my sister", at=NOW + timedelta(milliseconds=i)) for i in (-4, 0, 4)])
+    query = Query("my sister", affect_of("neutral"), now=NOW, since=NOW, until=NOW + timedelta(milliseconds=4))
+    assert ids(store.recall("ann", query)) == ["0"]
 
 
 def test_a_recent_episode_is_recalled_before_the_same_one_long_ago(store: MemoryStore):
