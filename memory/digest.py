@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from .derive import derive
 from .store import MemoryStore
 from .types import MAX_AFTER, Episode, Fact, Felt
 
@@ -27,6 +26,8 @@ N_LOOKED_BACK = 200
 
 def digest(store: MemoryStore, user: str, thread_id: str) -> list[Fact]:
     """Note outcomes in the latest episodes of a thread, draw facts from a person's latest; the facts that changed."""
+    from .derive import derive  # its patterns take 0.2 s to compile, for which no first turn should wait
+
     for id, after in outcomes(store.list(user, thread_id=thread_id, limit=MAX_AFTER + 1)).items():
         store.change(user, id, partial(_turned_out, after=after))
     n = N_LOOKED_BACK if store.count(user) % EVERY == 0 else N_LATEST

@@ -10,7 +10,6 @@ from typing import Any
 
 from model.types import CIRCUMPLEX, EMOTIONS, Affect
 
-from .derive import derive
 from .store import MemoryStore
 from .types import Episode, Fact, Query, Revision
 
@@ -53,6 +52,8 @@ def correct(store: MemoryStore, user: str, id: str, *, emotion: str | None = Non
 
     corrected = store.change(user, id, edit)
     if text is not None:
+        from .derive import derive  # here, as in `digest`
+
         store.put_facts(user, derive(store.facts(user, history=True), [corrected], store.embedder.embed))
     return corrected
 
@@ -137,6 +138,8 @@ def forget(store: MemoryStore, user: str, ids: Collection[str] | None) -> list[F
     A fact may quote any of its episodes, so it goes with the first of them that is forgotten and is drawn again from
     the others. What it had superseded holds again unless it is.
     """
+    from .derive import derive  # here, as in `digest`
+
     before = {fact.id: fact for fact in store.facts(user, history=True)}
     store.forget(user, ids)
     left = {fact.id: fact for fact in store.facts(user, history=True)}
