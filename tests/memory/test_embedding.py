@@ -19,6 +19,12 @@ def test_importing_memory_without_chroma_loads_nothing_heavy(module: str):
     assert done.stdout.strip() == "[]"
 
 
+def test_an_agent_starts_without_the_patterns_that_facts_are_read_by():
+    code = "import sys, agent.session, agent.opening, agent.cli; print('memory.claims' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_missing_model_is_named_before_anything_is_loaded(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"weights\.txt"):
         MiniLmEmbedder(tmp_path / "nowhere")
