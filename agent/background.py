@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class _GivenUp(BaseException):
-    """Nobody listens any more."""
+class GivenUp(BaseException):
+    """Nobody listens any more: raised in the work where it next tells something."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Background(Generic[T]):
 
     def _tell(self, item: T) -> None:
         if self._given_up:
-            raise _GivenUp
+            raise GivenUp
         self._told.put(item)
 
     def _run(self) -> None:
         error: BaseException | None = None
         try:
             self._work(self._tell)
-        except _GivenUp:
+        except GivenUp:
             pass
         except BaseException as raised:  # handed to whoever listens
             error = raised

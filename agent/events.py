@@ -85,6 +85,13 @@ class Spoken:
     audio: Audio
 
 
+@dataclass(frozen=True, eq=False)
+class Unspoken:
+    """The voice failed; what it had not said yet is told in words only."""
+
+    error: Exception
+
+
 @dataclass(frozen=True)
 class TurnResult:
     """A whole turn, as `emox turn --json` prints it; times in milliseconds, `first_text` and `total` from its start."""
@@ -121,7 +128,19 @@ class Finished:
     result: TurnResult
 
 
-Event = Started | Heard | Perceived | Screened | Remembered | Understood | Planned | ReplyText | Spoken | Finished
+Event = (
+    Started
+    | Heard
+    | Perceived
+    | Screened
+    | Remembered
+    | Understood
+    | Planned
+    | ReplyText
+    | Spoken
+    | Unspoken
+    | Finished
+)
 
 
 def told(node: str, state: Mapping[str, Any], live: LiveTurn) -> Iterator[Event]:

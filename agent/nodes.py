@@ -21,7 +21,7 @@ from perception.types import MODALITIES, Absence, Modality, UserTurn
 from . import care
 from .plan import in_distress, is_small_talk, memory_line, plan_reply, think
 from .reply import ReplyModel, ReplyRequest, guarded
-from .state import Plan, TurnBuffer, TurnState
+from .state import Delivery, Plan, TurnBuffer, TurnState
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ FACT_AT = 0.4
 
 RECALL_TOKENS = 160
 """What the recalled words may have together, so that they do not crowd out the dialogue."""
+
+CUT_OFF = "—"
+"""Ends a line of the dialogue in which the agent was broken in upon."""
 
 SCREENED_EPISODES = 6
 """Earlier episodes whose words the crisis screen sees, whatever thread they were said in."""
@@ -97,10 +100,9 @@ def plan(state: TurnState) -> TurnState:
     """Decide how to answer, and what to recall for it."""
     affect, understanding = state["affect"], state["understanding"]
     assert affect is not None
-    distressed = state.get("distressed", 0) + 1 if in_distress(affect) else 0
-    chosen = plan_reply(state["text"], affect, understanding, distressed)
+    chosen = plan_reply(state["text"], affect, understanding, _distressed(state))
     thought = think(affect, understanding, affect.open, STRATEGIES[chosen.strategy]) if understanding else None
-    return {"plan": chosen, "thought": thought, "distressed": distressed}
+    return {"plan": chosen, "thought": thought}
 
 
 def recall(state: TurnState, *, turns: TurnBuffer, store: MemoryStore) -> TurnState:
@@ -153,11 +155,17 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
     return {"reply": "".join(pieces).strip()}
 
 
-def remember(state: TurnState, *, store: MemoryStore, version: str) -> TurnState:
-    """Keep the turn as an episode, and its lines as the dialogue so far."""
+def remember(state: TurnState, *, turns: TurnBuffer, store: MemoryStore, version: str) -> TurnState:
+    """Keep the turn as an episode, and its lines as the dialogue so far: of a reply that is played, what was heard.
+
+    Raises:
+        TurnDropped: the turn was given up while its reply was to be played.
+    """
     affect, chosen = state["affect"], state["plan"]
     assert affect is not None
     assert chosen is not None
+    playback = turns[state["turn_id"]].playback
+    heard = playback.wait() if playback is not None else Delivery(state["reply"])
     store.add(
         Episode(
             id=state["turn_id"],
@@ -165,7 +173,8 @@ def remember(state: TurnState, *, store: MemoryStore, version: str) -> TurnState
             thread_id=state["thread_id"],
             at=datetime.fromtimestamp(time.time(), UTC),
             text=state["text"],
-            reply=state["reply"],
+            reply=heard.text,
+            cut_off=heard.cut_off,
             affect=affect,
             understanding=state["understanding"],
             thought=state["thought"],
@@ -178,7 +187,19 @@ def remember(state: TurnState, *, store: MemoryStore, version: str) -> TurnState
             model_version=version,
         )
     )
-    return {"dialogue": [Utterance("user", state["text"]), Utterance("assistant", state["reply"])]}
+    said = f"{heard.text} {CUT_OFF}".lstrip() if heard.cut_off else heard.text
+    return {
+        "reply": heard.text,
+        "dialogue": [Utterance("user", state["text"]), Utterance("assistant", said)],
+        "distressed": _distressed(state),
+    }
+
+
+def _distressed(state: TurnState) -> int:
+    """Turns in a row, this one included, on which the person was in distress."""
+    affect = state["affect"]
+    assert affect is not None
+    return state.get("distressed", 0) + 1 if in_distress(affect) else 0
 
 
 def readable(turn: UserTurn, card: ModelCard) -> tuple[Modality, ...]:

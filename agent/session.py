@@ -30,19 +30,20 @@ from perception.types import Absence, UserTurn
 from .afterthought import Afterthoughts
 from .background import Background
 from .care import Consent, disclosure
-from .events import Event, Finished, Heard, Planned, ReplyText, Spoken, Started, TurnResult, result_of, told
+from .events import Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
 from .graph import build_graph
 from .nodes import Ears
 from .reply import NanoEmoxReply, ReplyModel
 from .settings import SetupError
 from .speaking import Voice
-from .speech import STYLES, Speaker
-from .state import LiveTurn, TurnBuffer, TurnState, checkpoint_id, new_turn
+from .speech import STYLES, Audio, Speaker, write_wav
+from .state import LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, new_turn
 
 _END = object()
 
-Step = tuple[float, str | dict[str, Any]]
-"""When (`time.perf_counter`), and what the graph did: a piece of the reply, or what a finished node returned."""
+Step = tuple[float, str | Audio | Exception | dict[str, Any]]
+"""When (`time.perf_counter`), and what was done: a piece of the reply, a sentence as sound or why there is none, or
+what a finished node of the graph returned."""
 
 
 class Agent(AbstractContextManager["Agent"]):
@@ -98,11 +99,13 @@ class Agent(AbstractContextManager["Agent"]):
         text: str | None = None,
         *,
         clip: Path | None = None,
+        turn: UserTurn | None = None,
         user: str = "me",
         thread: str = "main",
         consent: Consent | None = None,
         speak: bool = False,
         speak_to: Path | None = None,
+        playback: Playback | None = None,
     ) -> Iterator[Event]:
         """Run one turn, yielding what happens as it happens.
 
@@ -111,20 +114,24 @@ class Agent(AbstractContextManager["Agent"]):
         Args:
             text: what was typed; goes before the words of the clip.
             clip: a recording or picture.
+            turn: what was heard and seen already, instead of text and clip.
             user, thread: whose turn, in which conversation.
             consent: what may be read of this person; by default the agent's own.
             speak: say the reply aloud, as `Spoken` events.
             speak_to: also write it to this WAV file.
+            playback: where the caller says what was heard of the reply; the turn is remembered only then, and not at
+                all if it is dropped or the iterator closed before.
 
         Raises:
             PerceptionError: the text or the clip cannot be used.
             MemoryStoreError: the memory cannot do its work.
             SetupError: it is to be spoken, and this agent has no voice.
+            TurnDropped: the playback was dropped.
         """
         turn_id = uuid.uuid4().hex[:16]
         allowed = consent or self._consent
-        live = LiveTurn(text, clip, allowed)
-        if clip is None:
+        live = LiveTurn(text, clip, allowed, turn, playback=playback)
+        if clip is None and turn is None:
             words = clean_text(text or "") if "text" in allowed.allowed() else ""
             absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
             if words:
@@ -132,62 +139,87 @@ class Agent(AbstractContextManager["Agent"]):
         first_contact = self.store.count(user) == 0
         to_say = disclosure(allowed, self.model.card.modalities | {"text"}) if first_contact else None
         yield Started(turn_id, thread, to_say)
-        voice = Voice(self.speaker, speak_to) if speak or speak_to else None
+        speaker = self.speaker if speak or speak_to else None
         self._turns.put(turn_id, live)
         state = new_turn(turn_id, user, thread, live.turn.text if live.turn is not None else "")
         try:
-            yield from self._run(state, live, voice)
+            yield from self._run(state, live, speaker, speak_to)
         finally:
             self._turns.drop(turn_id)
-            if voice is not None:
-                voice.stop()
 
-    def _run(self, state: TurnState, live: LiveTurn, voice: Voice | None) -> Iterator[Event]:
+    def _run(self, state: TurnState, live: LiveTurn, speaker: Speaker | None, speak_to: Path | None) -> Iterator[Event]:
         started = last = time.perf_counter()
         timings: dict[str, float] = {}
+        said: list[Audio] = []
+        failed: Exception | None = None
         if live.turn is not None:
             yield Heard(live.turn.text)
-        steps = Background(partial(self._work, state.copy(), live))
+        steps = Background(partial(self._work, state.copy(), live, speaker))
         try:
             for at, step in steps.rest():
                 if isinstance(step, str):
-                    events: Iterator[Event] = iter([ReplyText(step)])
+                    timings.setdefault("first_text", 1000 * (at - started))
+                    yield ReplyText(step)
+                elif isinstance(step, Audio):
+                    timings.setdefault("first_audio", 1000 * (at - started))
+                    said.append(step)
+                    yield Spoken(step)
+                elif isinstance(step, Exception):
+                    failed = step
+                    yield Unspoken(step)
                 else:
                     ((node, update),) = step.items()
                     timings[node], last = 1000 * (at - last), at
                     state.update(update)
-                    events = told(node, state, live)
-                for event in events:
-                    if isinstance(event, Planned) and voice is not None:
-                        voice.begin(STYLES[event.plan.voice])
-                    if isinstance(event, ReplyText):
+                    if node == "support":
                         timings.setdefault("first_text", 1000 * (at - started))
-                        if voice is not None:
-                            voice.say(event.text)
-                    yield event
-                if voice is not None:
-                    yield from map(Spoken, voice.ready())
+                    yield from told(node, state, live)
         finally:  # a turn given up halfway must not leave a graph running
+            if live.playback is not None:
+                live.playback.drop()
             steps.give_up()
             steps.join()
-        audio = None
-        if voice is not None:
-            yield from map(Spoken, voice.rest())
-            audio = (voice.path, voice.seconds) if voice.path is not None else None
-            timings["first_audio"] = 1000 * (voice.first_at - started)
+        if failed is not None and live.playback is None:
+            raise failed
+        if speak_to is not None:
+            write_wav(speak_to, said)
         timings["total"] = 1000 * (time.perf_counter() - started)
+        audio = (speak_to, sum(sound.duration_s for sound in said)) if speak_to is not None else None
         yield Finished(result_of(state, audio, timings))
 
-    def _work(self, state: TurnState, live: LiveTurn, tell: Callable[[Step], None]) -> None:
+    def _work(self, state: TurnState, live: LiveTurn, speaker: Speaker | None, tell: Callable[[Step], None]) -> None:
         """Run the graph in the background. Its steps then cost no change of thread, and a piece of a reply waits for
         nobody; LangGraph's own streaming of pieces hands every step to a pool of threads.
         """
-        live.tell = lambda piece: tell((time.perf_counter(), piece))
+
+        def tell_now(step: str | Audio | Exception | dict[str, Any]) -> None:
+            tell((time.perf_counter(), step))
+
+        voice = Voice(speaker, tell_now) if speaker is not None else None
+
+        def reply(piece: str) -> None:
+            tell_now(piece)
+            if voice is not None:
+                voice.say(piece)
+
+        live.tell = reply
         config: RunnableConfig = {"configurable": {"thread_id": checkpoint_id(state["user"], state["thread_id"])}}
         stream = self._graph.stream(state, config, stream_mode="updates", durability="exit", version="v1")
-        with closing(cast(Generator[dict[str, Any]], stream)):
-            for update in stream:
-                tell((time.perf_counter(), update))
+        try:
+            with closing(cast(Generator[dict[str, Any]], stream)):
+                for update in stream:
+                    tell_now(update)
+                    ((node, changed),) = update.items()
+                    if voice is not None and node in ("plan", "support"):
+                        voice.begin(STYLES[changed["plan"].voice])
+                    if voice is not None and node == "support":
+                        voice.say(changed["reply"])
+                    if voice is not None and node in ("empathize", "support"):
+                        voice.finish()
+        finally:
+            if voice is not None:
+                voice.finish()
+                voice.join()
         user, thread_id = state["user"], state["thread_id"]
         self._afterthoughts.add(lambda: digest(self.store, user, thread_id), state["turn_id"])
 

@@ -3,66 +3,46 @@
 from __future__ import annotations
 
 import queue
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import threading
+from collections.abc import Callable
 
-from .background import Background
+from .background import GivenUp
 from .sentences import split_sentences
-from .speech import Audio, Speaker, VoiceStyle, write_wav
+from .speech import Audio, Speaker, VoiceStyle
 
 
 class Voice:
-    """Says one reply in a thread of its own.
+    """Says one reply in a thread of its own, telling each sentence as it is ready, or what went wrong."""
 
-    `first_at` is when its first sentence was ready (`time.perf_counter`), `seconds` how long all of them last.
-    """
-
-    def __init__(self, speaker: Speaker, path: Path | None) -> None:
-        """Take the speaker, and the WAV file to write at the end, if one is wanted."""
-        self.path = path
-        self.seconds = 0.0
-        self.first_at = float("nan")
+    def __init__(self, speaker: Speaker, tell: Callable[[Audio | Exception], None]) -> None:
         self._speaker = speaker
+        self._tell = tell
         self._texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._sounds: Background[Audio] | None = None
-        self._said: list[Audio] = []
+        self._thread: threading.Thread | None = None
 
     def begin(self, style: VoiceStyle) -> None:
         """Start to speak."""
-
-        def speak(tell: Callable[[Audio], None]) -> None:
-            for sound in self._speaker.speak(split_sentences(iter(self._texts.get, None)), style):
-                tell(sound)
-
-        self._sounds = Background(speak)
+        self._thread = threading.Thread(target=self._speak, args=(style,), name="voice", daemon=True)
+        self._thread.start()
 
     def say(self, piece: str) -> None:
         """Add text."""
         self._texts.put(piece)
 
-    def ready(self) -> Iterator[Audio]:
-        """Sentences that are synthesised by now."""
-        if self._sounds is not None:
-            yield from map(self._kept, self._sounds.ready())
-
-    def rest(self) -> Iterator[Audio]:
-        """No more text comes: wait for what is left, and write the file if one is wanted."""
+    def finish(self) -> None:
+        """No more text comes."""
         self._texts.put(None)
-        if self._sounds is not None:
-            yield from map(self._kept, self._sounds.rest())
-        if self.path is not None:
-            write_wav(self.path, self._said)
 
-    def stop(self) -> None:
-        """Say no more."""
-        self._texts.put(None)
-        if self._sounds is not None:
-            self._sounds.give_up()
+    def join(self) -> None:
+        """Wait until all is said."""
+        if self._thread is not None:
+            self._thread.join()
 
-    def _kept(self, sound: Audio) -> Audio:
-        if not self._said:
-            self.first_at = time.perf_counter()
-        self._said.append(sound)
-        self.seconds += sound.duration_s
-        return sound
+    def _speak(self, style: VoiceStyle) -> None:
+        try:
+            for sound in self._speaker.speak(split_sentences(iter(self._texts.get, None)), style):
+                self._tell(sound)
+        except GivenUp:
+            pass
+        except Exception as error:  # told like a sentence, as the turn goes on without its voice
+            self._tell(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -38,7 +39,8 @@ def keep_latest(lines: list[Utterance], new: list[Utterance]) -> list[Utterance]
 class TurnState(TypedDict, total=False):
     """One turn as the graph sees it; `dialogue` and `distressed` carry over to the thread's next turn.
 
-    `distressed` counts the turns in a row, this one included, on which the person was in distress.
+    Only `remember` writes those two, so a turn that is given up before leaves nothing behind. `distressed` counts the
+    turns in a row, up to the last one remembered, on which the person was in distress.
     """
 
     user: str
@@ -93,11 +95,48 @@ PERSISTED: tuple[Any, ...] = (Affect, Evidence, Understanding, Thought, Utteranc
 `Recalled` lived here once: checkpoints name it by that path."""
 
 
+class TurnDropped(Exception):
+    """The turn was given up before its reply was heard, so it never was."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What of a reply reached the person: `text` as they heard it, `cut_off` if they broke in before its end."""
+
+    text: str
+    cut_off: bool = False
+
+
+class Playback:
+    """What becomes of a reply that is played while its turn waits to be remembered. Whoever plays it says so, once."""
+
+    def __init__(self) -> None:
+        self._delivery: Future[Delivery] = Future()
+
+    def heard(self, text: str, *, cut_off: bool = False) -> None:
+        """The person heard this much of it."""
+        if not self._delivery.done():
+            self._delivery.set_result(Delivery(text, cut_off))
+
+    def drop(self) -> None:
+        """The turn is given up; without effect once something was heard."""
+        if not self._delivery.done():
+            self._delivery.set_exception(TurnDropped())
+
+    def wait(self) -> Delivery:
+        """Wait for what was heard.
+
+        Raises:
+            TurnDropped: the turn was given up.
+        """
+        return self._delivery.result()
+
+
 @dataclass
 class LiveTurn:
     """What a turn needs while it runs and nobody keeps: its input, what was heard and seen, the model's prefix.
 
-    `tell` takes the pieces of the reply as they come.
+    `tell` takes the pieces of the reply as they come. With a `playback`, the turn is remembered as it was heard.
     """
 
     text: str | None
@@ -108,6 +147,7 @@ class LiveTurn:
     recollections: list[Recollection] = field(default_factory=list)
     facts: list[RecalledFact] = field(default_factory=list)
     tell: Callable[[str], None] = lambda piece: None
+    playback: Playback | None = None
 
 
 class TurnBuffer:

@@ -52,9 +52,10 @@ class Revision:
 class Episode:
     """One turn as it is kept: what was said, felt, understood, planned and answered.
 
-    `at` is timezone-aware UTC. `reply` is what the person actually heard. `recalled` holds ids and scores, so recalled
-    text is never stored a second time. `modalities` are those that were read. `after` is the outcome, up to
-    `MAX_AFTER` turns of the same conversation that followed. `revisions` is what corrections replaced, oldest first.
+    `at` is timezone-aware UTC. `reply` is what the person actually heard; `cut_off` if they broke in before its end.
+    `recalled` holds ids and scores, so recalled text is never stored a second time. `modalities` are those that were
+    read. `after` is the outcome, up to `MAX_AFTER` turns of the same conversation that followed. `revisions` is what
+    corrections replaced, oldest first.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Episode:
     after: tuple[Felt, ...] = ()
     revisions: tuple[Revision, ...] = ()
     model_version: str = ""
+    cut_off: bool = False
 
     @property
     def lift(self) -> float:
