@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from .types import Speech, Transcript, Word
 
@@ -23,14 +25,23 @@ test, that a segment is likely silent and unlikely as words, faster-whisper make
 """
 
 
+SHORTEST_FRAMES, MARGIN_FRAMES = 1_000, 600
+"""Of 10 ms. Whisper was trained on windows of 30 s, filled up with silence; it takes shorter ones, at a third of the
+time for a short turn, as long as some silence follows the words. With less than this it falls into loops
+(docs/LOG.md)."""
+
+
 class Asr(Protocol):
     """Whoever can tell speech from other sound, and write down what was said."""
 
     def hears_speech(self, speech: Speech) -> bool:
         """Tell whether anybody speaks in it, without finding out what is said."""
 
-    def transcribe(self, speech: Speech) -> Transcript:
-        """Write down what is said; the text is empty if nothing is."""
+    def transcribe(self, speech: Speech, language: str | None = None, *, in_haste: bool = False) -> Transcript:
+        """Write down what is said, in this language if it is known (ISO 639-1); the text is empty if nothing is.
+
+        In haste, it is known that somebody speaks, and no word needs its time.
+        """
 
 
 class WhisperAsr:
@@ -54,7 +65,7 @@ class WhisperAsr:
             from faster_whisper import WhisperModel
         except ImportError as error:
             raise ImportError("hearing speech needs faster-whisper; install emox[embedded]") from error
-        self._model = WhisperModel(
+        self._model = _short_of_window(WhisperModel)(
             str(model_dir),
             device="cpu",
             compute_type="int8",
@@ -74,28 +85,48 @@ class WhisperAsr:
 
         return bool(get_speech_timestamps(speech.samples, **VAD))
 
-    def transcribe(self, speech: Speech) -> Transcript:
+    def transcribe(self, speech: Speech, language: str | None = None, *, in_haste: bool = False) -> Transcript:
         """Write down what is said.
 
+        Args:
+            speech: the sound.
+            language: ISO 639-1 code, where it is known; finding out costs a second pass of the encoder.
+            in_haste: leave out the look for speech and the times of words, a third of the time.
+
         Returns:
-            Words with times on the clip's clock. Where nobody speaks, text and language are empty.
+            Words with times on the clip's clock, none in haste. Where nobody speaks, text and language are empty.
         """
-        if not self.hears_speech(speech):  # asked to detect the language of nothing, Whisper invents one
+        # Asked to detect the language of nothing, Whisper invents one.
+        if not in_haste and not self.hears_speech(speech):
             return Transcript("", "")
         segments, info = self._model.transcribe(
             speech.samples,
-            language=self._language,
+            language=self._language or language,
             beam_size=1,
             temperature=0.0,  # the same sound gives the same words, and no time goes into retries
             condition_on_previous_text=False,
             max_new_tokens=min(MAX_TOKENS, MAX_TOKENS_PER_S * (1 + round(speech.duration_s))),
-            word_timestamps=True,
-            vad_filter=True,
+            word_timestamps=not in_haste,
+            without_timestamps=in_haste,
+            vad_filter=not in_haste,
             vad_parameters=VAD,
         )
-        heard = [
-            word for segment in segments if segment.compression_ratio < MAX_COMPRESSION for word in segment.words or ()
-        ]
-        text = "".join(word.word for word in heard).strip()  # Whisper's words begin with their space, if they have one
+        kept = [segment for segment in segments if segment.compression_ratio < MAX_COMPRESSION]
+        text = "".join(segment.text for segment in kept).strip()  # Whisper's segments begin with a space
+        heard = [word for segment in kept for word in segment.words or ()]
         words = tuple(Word(w.word.strip(), float(w.start), float(w.end), float(w.probability)) for w in heard)
         return Transcript(text, info.language, words) if text else Transcript("", "")
+
+
+def _short_of_window(whisper: Any) -> Any:
+    """faster-whisper's class, encoding no more of the window of 30 s than the speech needs."""
+
+    class ShortWindow(whisper):  # type: ignore[misc]
+        def encode(self, features: np.ndarray) -> Any:
+            said = np.flatnonzero(np.any(features != 0, axis=-2))  # faster-whisper fills up with zeros
+            n = int(said[-1]) + 1 if len(said) else 0
+            cut = features[..., : max(SHORTEST_FRAMES, n + MARGIN_FRAMES)].copy()
+            cut[..., n:] = cut.min()  # zero is no silence on this scale
+            return super().encode(cut)
+
+    return ShortWindow

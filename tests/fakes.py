@@ -70,7 +70,7 @@ class FakeAsr:
         self.heard.append(speech)
         return bool(self.text)
 
-    def transcribe(self, speech: Speech) -> Transcript:
+    def transcribe(self, speech: Speech, language: str | None = None, *, in_haste: bool = False) -> Transcript:
         self.transcribed.append(speech)
         words = self.text.split()
         step_s = speech.duration_s / max(len(words), 1)
