@@ -78,6 +78,13 @@ class ReplyText:
     text: str
 
 
+@dataclass(frozen=True)
+class Replied:
+    """The whole reply is told."""
+
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Spoken:
     """A sentence of the reply as sound."""
@@ -90,6 +97,11 @@ class Unspoken:
     """The voice failed; what it had not said yet is told in words only."""
 
     error: Exception
+
+
+@dataclass(frozen=True)
+class AllSpoken:
+    """No more sound of the reply comes."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +149,10 @@ Event = (
     | Understood
     | Planned
     | ReplyText
+    | Replied
     | Spoken
     | Unspoken
+    | AllSpoken
     | Finished
 )
 
@@ -154,6 +168,9 @@ def told(node: str, state: Mapping[str, Any], live: LiveTurn) -> Iterator[Event]
     elif node == "support":
         yield Planned(state["plan"], None)
         yield ReplyText(state["reply"])
+        yield Replied(state["reply"])
+    elif node == "empathize":
+        yield Replied(state["reply"])
     elif node == "recall":
         yield Remembered(tuple(live.recollections), tuple(live.facts))
     elif node == "understand":

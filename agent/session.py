@@ -18,19 +18,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+import numpy as np
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from memory.digest import digest
 from memory.store import MemoryStore
-from model.types import AffectModel
+from model.types import AffectModel, ReplyBrief
 from perception.listen import clean_text
-from perception.types import Absence, UserTurn
+from perception.types import SAMPLE_RATE_HZ, Absence, Speech, UserTurn
 
 from .afterthought import Afterthoughts
 from .background import Background
 from .care import Consent, disclosure
-from .events import Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
+from .events import AllSpoken, Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
 from .graph import build_graph
 from .nodes import Ears
 from .reply import NanoEmoxReply, ReplyModel
@@ -41,7 +42,7 @@ from .state import LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, new
 
 _END = object()
 
-Step = tuple[float, str | Audio | Exception | dict[str, Any]]
+Step = tuple[float, str | Audio | Exception | AllSpoken | dict[str, Any]]
 """When (`time.perf_counter`), and what was done: a piece of the reply, a sentence as sound or why there is none, or
 what a finished node of the graph returned."""
 
@@ -167,6 +168,8 @@ class Agent(AbstractContextManager["Agent"]):
                 elif isinstance(step, Exception):
                     failed = step
                     yield Unspoken(step)
+                elif isinstance(step, AllSpoken):
+                    yield step
                 else:
                     ((node, update),) = step.items()
                     timings[node], last = 1000 * (at - last), at
@@ -192,7 +195,7 @@ class Agent(AbstractContextManager["Agent"]):
         nobody; LangGraph's own streaming of pieces hands every step to a pool of threads.
         """
 
-        def tell_now(step: str | Audio | Exception | dict[str, Any]) -> None:
+        def tell_now(step: str | Audio | Exception | AllSpoken | dict[str, Any]) -> None:
             tell((time.perf_counter(), step))
 
         voice = Voice(speaker, tell_now) if speaker is not None else None
@@ -235,6 +238,16 @@ class Agent(AbstractContextManager["Agent"]):
             if isinstance(event, Finished):
                 return event.result
         raise AssertionError("a turn ends with Finished")
+
+    def warm_up(self) -> None:
+        """Do once what the first turn would wait for: load the voice and the memory's embedder, and use each part."""
+        speech = Speech(np.zeros(2 * SAMPLE_RATE_HZ, np.float32))
+        prefix = self.model.attend(UserTurn("Hello there, how are you?", speech))
+        affect = self.model.perceive(prefix)
+        self.model.understand(prefix, affect)
+        words = self.model.empathize(prefix, ReplyBrief(None, max_tokens=4))
+        list(self.speaker.speak("".join(words) or "Hello.", STYLES["plain"]))
+        self.store.embedder.embed(["Hello."])
 
     def settle(self) -> None:
         """Wait until the memory has taken in the turns so far: their outcomes, and the facts that follow."""
