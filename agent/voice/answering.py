@@ -1,0 +1,133 @@
+"""One turn being answered: the agent thinks in a thread of its own, and what it says is kept until it is heard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.events import Event, Finished, ReplyText, Spoken, TurnResult
+from agent.session import Agent
+from agent.speech import Audio
+from agent.state import Playback, TurnDropped
+from perception.types import UserTurn
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the reply with its sound: 16-bit mono PCM, the pause before it included."""
+
+    text: str
+    sound: bytes
+    sample_rate_hz: int
+
+
+class Answer:
+    """The answer to one turn.
+
+    It is thought ahead: nothing of it is heard before it is played, and `drop` leaves no trace of it. Every event of
+    the agent, and at last the error that ended it or None, goes to `tell`, in the thread that thinks. Methods are
+    called from the event loop.
+
+    Args:
+        before: the answer to the turn before, whose memory this one builds on.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        turn: UserTurn,
+        tell: Callable[[Answer, Event | Exception | None], None],
+        *,
+        before: Answer | None = None,
+        **options: Any,
+    ) -> None:
+        self.turn = turn
+        self.words: list[Word] = []
+        self.text = ""
+        self.result: TurnResult | None = None
+        self.complete = False
+        self.n_heard = 0
+        self._playback = Playback()
+        self._dropped = threading.Event()
+        self._thread = threading.Thread(target=self._think, args=(agent, tell, before, options), daemon=True)
+        self._thread.start()
+
+    def take(self, event: Event) -> None:
+        """Keep what an event brings."""
+        if isinstance(event, ReplyText):
+            self.text += event.text
+        elif isinstance(event, Spoken):
+            self.words += words_of(event.audio)
+        elif isinstance(event, Finished):
+            self.result = event.result
+
+    def heard_up_to(self, number: int) -> None:
+        """The word of this number, counted from 0, was heard to its end."""
+        self.n_heard = max(self.n_heard, number + 1)
+
+    @property
+    def heard_whole(self) -> bool:
+        """Whether all of it was said and heard."""
+        return self.complete and self.n_heard == len(self.words)
+
+    def close(self) -> None:
+        """Nobody hears more of it: the turn is remembered with what was heard."""
+        if self.heard_whole:
+            self._playback.heard(self.text.strip())
+        else:
+            self._playback.heard(" ".join(word.text for word in self.words[: self.n_heard]), cut_off=True)
+
+    def show(self) -> None:
+        """It is read, not heard: the turn is remembered with all of it."""
+        self._playback.heard(self.text.strip())
+
+    def drop(self) -> None:
+        """It was never meant: the turn goes on, or is over in another way."""
+        self._dropped.set()
+        self._playback.drop()
+
+    def join(self) -> None:
+        """Wait until it is remembered or dropped."""
+        self._thread.join()
+
+    def _think(
+        self,
+        agent: Agent,
+        tell: Callable[[Answer, Event | Exception | None], None],
+        before: Answer | None,
+        options: dict[str, Any],
+    ) -> None:
+        error: Exception | None = None
+        try:
+            if before is not None:
+                before.join()
+            if self._dropped.is_set():
+                return
+            events = agent.events(turn=self.turn, playback=self._playback, **options)
+            for event in events:
+                if self._dropped.is_set():
+                    events.close()  # type: ignore[attr-defined]
+                    return
+                tell(self, event)
+        except TurnDropped:
+            return
+        except Exception as raised:
+            error = raised
+        tell(self, error)
+
+
+def words_of(audio: Audio) -> list[Word]:
+    """The sound of a sentence cut at the ends of its words; the pause before a word belongs to it."""
+    samples = (np.clip(audio.samples, -1, 1) * 32767).round().astype("<i2")
+    words = []
+    start = 0
+    for i, word in enumerate(audio.words):
+        last = i == len(audio.words) - 1
+        end = len(samples) if last else max(start, round(word.end_s * audio.sample_rate_hz))
+        words.append(Word(word.text, samples[start:end].tobytes(), audio.sample_rate_hz))
+        start = end
+    return words

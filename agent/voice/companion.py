@@ -1,0 +1,418 @@
+"""The agent in the pipeline: it answers each turn ahead of its end, speaks once the turn is over, and stops when asked.
+
+a pause of the person's    think of an answer, unheard
+they go on                 drop it
+their turn is over         play it
+they make a sound          hold it: stop at once
+it was only a "mm-hm"      go on where it stopped
+it begins a turn           close it: what was heard is remembered, with a mark that it was cut off
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    LLMConfigureOutputFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMMessagesAppendFrame,
+    LLMTextFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    UserBackchannelFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frameworks.rtvi import RTVIServerMessageFrame
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from agent.care import Consent, disclosure
+from agent.events import (
+    AllSpoken,
+    Event,
+    Finished,
+    Perceived,
+    Planned,
+    Replied,
+    ReplyText,
+    Spoken,
+    Started,
+    TurnResult,
+    Understood,
+    Unspoken,
+)
+from agent.session import Agent
+from agent.speech import STYLES
+from perception.types import Absence, UserTurn
+
+from .answering import Answer, Word, words_of
+from .endpointing import is_nothing
+from .frames import Felt, HeardSoFar, HearingFailed, WordFrame
+from .timing import TurnTiming
+
+logger = logging.getLogger(__name__)
+
+APOLOGY = "I am sorry, something went wrong on my side. Could you say that once more?"
+STILL_HERE = "Take your time. I am here."
+PATIENCE_S = 20.0
+"""After the end of a turn, an answer that has brought no sound for so long is given up, with an apology."""
+
+Report = Callable[[TurnResult, TurnTiming], None]
+"""Told of each turn that is remembered."""
+
+_Told = tuple[Answer, Event | Exception | None]
+
+
+class Companion(FrameProcessor):
+    """Answers the turns of one person.
+
+    Args:
+        agent: whoever thinks and remembers; other sessions may use it at the same time.
+        user, thread, consent: as for `Agent.events`.
+        report: told of each turn that is remembered.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        user: str,
+        thread: str,
+        consent: Consent,
+        report: Report = lambda result, timing: None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._agent = agent
+        self._options: dict[str, Any] = {"user": user, "thread": thread, "consent": consent}
+        self._report = report
+        self._answer: Answer | None = None
+        self._before: Answer | None = None
+        self._state: Literal["ahead", "playing", "held"] = "ahead"
+        self._n_played = 0
+        self._n_written = 0
+        self._speaks = True
+        self._sounded = False  # something of the answer was played
+        self._person_speaks = False
+        self._turn_over = False
+        self._failed = False
+        self._heard: HeardSoFar | None = None
+        self._told: asyncio.Queue[_Told] = asyncio.Queue()
+        self._lock = asyncio.Lock()  # what is played and what is held are decided one after the other
+        self._listener: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._timings: dict[Answer, TurnTiming] = {}
+
+    # ---- frames ------------------------------------------------------------------------------------------------------
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """See `FrameProcessor.process_frame`."""
+        await super().process_frame(frame, direction)
+        if self._listener is None:
+            self._listener = self.create_task(self._listen())
+        async with self._lock:
+            if isinstance(frame, VADUserStartedSpeakingFrame):
+                self._person_speaks, self._turn_over, self._failed, self._heard = True, False, False, None
+                if self._state == "ahead":
+                    self._drop()
+            elif isinstance(frame, VADUserStoppedSpeakingFrame):
+                self._person_speaks = False
+            elif isinstance(frame, InterruptionFrame):
+                self._stop()
+            elif isinstance(frame, UserBackchannelFrame):
+                await self._go_on()
+            elif isinstance(frame, UserStartedSpeakingFrame):
+                await self._give_the_floor()
+            elif isinstance(frame, HeardSoFar):
+                self._heard = frame
+                await self._think()
+            elif isinstance(frame, UserStoppedSpeakingFrame):
+                await self._begin()
+            elif isinstance(frame, HearingFailed):
+                logger.error("the recogniser failed: %s", frame.error)
+                await self._say(APOLOGY)
+            elif isinstance(frame, LLMMessagesAppendFrame):
+                await self._read(frame)
+            elif isinstance(frame, LLMConfigureOutputFrame):
+                self._speaks = not frame.skip_tts
+            await self.push_frame(frame, direction)
+
+    async def cleanup(self) -> None:
+        """The person is gone: what they heard is remembered."""
+        await super().cleanup()
+        self._close()
+        self._drop()
+        for task in (self._listener, self._watch):
+            if task is not None:
+                await self.cancel_task(task)
+        if self._before is not None:
+            await asyncio.to_thread(self._before.join)
+
+    def heard(self, number: int) -> None:
+        """The output played a word of the answer."""
+        if self._answer is None:
+            return
+        self._answer.heard_up_to(number)
+        if self._answer.heard_whole:
+            self._close()
+
+    def played(self) -> None:
+        """The output played the first sample of something."""
+        if self._answer is not None and self._state == "playing":
+            self._sounded = True
+            self._timings[self._answer].mark("played")
+
+    async def greet(self) -> None:
+        """Say hello, and at first contact what is read of them."""
+        user, consent = self._options["user"], self._options["consent"]
+        first = await asyncio.to_thread(self._agent.store.count, user) == 0
+        told = disclosure(consent, self._agent.model.card.modalities | {"text"}) if first else None
+        async with self._lock:
+            await self._say(f"Hello. {told or 'It is good to hear from you.'} How are you today?")
+
+    async def encourage(self) -> None:
+        """Nobody has said anything for a while: say that there is time."""
+        async with self._lock:
+            if self._answer is None:
+                await self._say(STILL_HERE)
+
+    # ---- the answer --------------------------------------------------------------------------------------------------
+
+    async def _think(self) -> None:
+        """Think of an answer to the turn so far."""
+        heard = self._heard
+        if self._state != "ahead" or heard is None or is_nothing(heard.turn.text):
+            return
+        self._drop()
+        self._start(heard.turn)
+        assert self._answer is not None
+        timing = self._timings[self._answer]
+        timing.mark("speech_end", heard.silent_since)
+        timing.mark("pause", heard.noticed)
+        timing.mark("words")
+        if self._turn_over:
+            await self._begin()
+
+    def _start(self, turn: UserTurn) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(answer: Answer, event: Event | Exception | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._told.put_nowait, (answer, event))
+
+        self._answer = Answer(self._agent, turn, tell, before=self._before, speak=self._speaks, **self._options)
+        self._timings[self._answer] = TurnTiming()
+        self._state, self._n_played, self._n_written, self._sounded = "ahead", 0, 0, False
+
+    def _drop(self) -> None:
+        """The answer was never meant."""
+        if self._answer is not None:
+            self._answer.drop()
+            self._timings.pop(self._answer, None)
+            self._before, self._answer = self._answer, None
+        self._state = "ahead"
+
+    def _stop(self) -> None:
+        """Play nothing more for now."""
+        if self._state != "playing":
+            return
+        if not self._sounded:
+            self._drop()  # answered too early; `Hearing` still has what they said
+        elif self._person_speaks:
+            self._state = "held"
+        else:  # a client's button, or a typed line
+            self._close()
+
+    async def _give_the_floor(self) -> None:
+        """The person begins a turn."""
+        if self._state == "playing" and not self._sounded:
+            self._drop()
+        self._close()
+        await self._think()  # of what was heard before it was known to be a turn
+
+    def _close(self) -> None:
+        """Nobody hears more of it."""
+        if self._answer is None or self._state == "ahead":
+            return
+        self._answer.close()
+        self._before, self._answer = self._answer, None
+        self._state = "ahead"
+
+    async def _begin(self) -> None:
+        """The person's turn is over: play what is there of the answer, and what comes."""
+        if self._state != "ahead":
+            return
+        self._turn_over = True
+        if self._answer is None:
+            if self._failed:
+                self._failed = False
+                await self._say(APOLOGY)
+            return
+        self._timings[self._answer].mark("turn_end")
+        self._state = "playing"
+        if self._watch is not None:
+            await self.cancel_task(self._watch)
+        self._watch = self.create_task(self._watch_over(self._answer))
+        await self.push_frame(LLMFullResponseStartFrame())
+        await self._advance()
+
+    async def _go_on(self) -> None:
+        """It was no turn: play on from the word at which it stopped."""
+        if self._state != "held" or self._answer is None:
+            return
+        self._state, self._n_played = "playing", self._answer.n_heard
+        await self._advance()
+
+    async def _advance(self) -> None:
+        """Hand over to the output what it does not have yet."""
+        answer = self._answer
+        if answer is None or self._state != "playing":
+            return
+        if len(answer.text) > self._n_written:
+            await self.push_frame(LLMTextFrame(answer.text[self._n_written :]))
+            self._n_written = len(answer.text)
+        if self._n_played == answer.n_heard and self._n_played < len(answer.words):
+            await self.push_frame(TTSStartedFrame())
+        while self._n_played < len(answer.words):
+            await self._play(answer.words[self._n_played], self._n_played)
+            self._n_played += 1
+        if answer.complete:
+            await self.push_frame(TTSStoppedFrame())
+            await self.push_frame(LLMFullResponseEndFrame())
+            if answer.heard_whole:  # it had no sound, or all of it was played before its end was known
+                self._close()
+
+    async def _play(self, word: Word, number: int) -> None:
+        await self.push_frame(TTSAudioRawFrame(word.sound, word.sample_rate_hz, 1))
+        await self.push_frame(WordFrame(word.text, TextType.WORD, number=number))
+
+    async def _say(self, text: str) -> None:
+        """Say something that is no answer and is not remembered."""
+        await self.push_frame(LLMFullResponseStartFrame())
+        await self.push_frame(LLMTextFrame(text))
+        if self._speaks:
+            await self.push_frame(TTSStartedFrame())
+            try:
+                sounds = await asyncio.to_thread(lambda: list(self._agent.speaker.speak(text, STYLES["warm"])))
+            except Exception as error:
+                logger.error("the voice failed: %s", type(error).__name__)
+                sounds = []
+            for sound in sounds:
+                for word in words_of(sound):
+                    await self._play(word, -1)
+            await self.push_frame(TTSStoppedFrame())
+        await self.push_frame(LLMFullResponseEndFrame())
+
+    async def _read(self, frame: LLMMessagesAppendFrame) -> None:
+        """Answer what was typed."""
+        messages: list[Any] = list(frame.messages)
+        lines = [message["content"] for message in messages if message.get("role") == "user"]
+        if not lines or not frame.run_llm:
+            return
+        self._close()
+        self._drop()
+        absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
+        self._start(UserTurn("\n".join(map(str, lines)), absent=absent))  # type: ignore[arg-type]
+        await self._begin()
+
+    # ---- what the agent tells ----------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        while True:
+            answer, event = await self._told.get()
+            async with self._lock:
+                if isinstance(event, Finished):
+                    self._finish(answer, event.result)
+                elif answer is self._answer:
+                    await self._take(answer, event)
+                elif isinstance(event, Exception):
+                    logger.error("a turn that was over failed: %s", type(event).__name__)
+
+    async def _take(self, answer: Answer, event: Event | Exception | None) -> None:
+        timing = self._timings[answer]
+        match event:
+            case Started(disclosure=str(told)):
+                await self._tell("disclosure", text=told)
+            case Perceived(affect=affect):
+                timing.mark("felt")
+                await self.push_frame(Felt(affect), FrameDirection.UPSTREAM)
+                await self._tell(
+                    "affect", emotion=affect.emotion, confidence=affect.confidence, valence=affect.valence,
+                    arousal=affect.arousal,
+                )  # fmt: skip
+            case Understood():
+                timing.mark("understood")
+            case Planned(plan=plan):
+                timing.mark("understood")
+                await self._tell("plan", route=plan.route, strategy=plan.strategy, voice=plan.voice)
+            case ReplyText():
+                timing.mark("first_text")
+            case Spoken():
+                timing.mark("first_sound")
+            case Unspoken(error=error):
+                logger.error("the voice failed: %s", type(error).__name__)
+                await self._tell("error", text="The voice failed; the reply is shown in words only.")
+            case Replied() if not self._speaks:
+                answer.complete = True
+                answer.show()
+            case AllSpoken():
+                answer.complete = True
+            case Exception():
+                await self._fail(answer, event)
+                return
+        if event is not None and not isinstance(event, Exception):
+            answer.take(event)
+        await self._advance()
+
+    async def _tell(self, kind: str, **more: Any) -> None:
+        """Tell the client, by RTVI's server messages."""
+        await self.push_frame(RTVIServerMessageFrame({"type": kind, **more}))
+
+    async def _fail(self, answer: Answer, error: Exception) -> None:
+        """An answer failed: say so, once the person's turn is over; the next turn finds everything as it was."""
+        logger.error("the answer failed: %s", type(error).__name__)
+        over = self._state != "ahead"
+        self._drop()
+        if over:
+            await self._say(APOLOGY)
+        else:
+            self._failed = True
+
+    async def _watch_over(self, answer: Answer) -> None:
+        await asyncio.sleep(PATIENCE_S)
+        async with self._lock:
+            if answer is self._answer and not answer.words:
+                await self._fail(answer, TimeoutError())
+
+    def _finish(self, answer: Answer, result: TurnResult) -> None:
+        timing = self._timings.pop(answer, None)
+        if timing is not None:
+            timing.trace(result.turn_id)
+            self._report(result, timing)
+
+
+class Echo(FrameProcessor):
+    """Behind the output: tells the companion which of its words were played."""
+
+    def __init__(self, companion: Companion, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._companion = companion
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """See `FrameProcessor.process_frame`."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, TTSAudioRawFrame):
+            self._companion.played()
+        elif isinstance(frame, WordFrame) and frame.number >= 0:
+            self._companion.heard(frame.number)
+        await self.push_frame(frame, direction)

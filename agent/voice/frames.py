@@ -1,0 +1,49 @@
+"""What the processors of the voice loop tell each other, beside Pipecat's own frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipecat.frames.frames import SystemFrame, TTSTextFrame
+
+from model.types import Affect
+from perception.types import UserTurn
+
+
+@dataclass
+class HeardSoFar(SystemFrame):
+    """The person fell silent: what they said in this turn up to here.
+
+    `complete` is the probability in [0, 1] that the turn is complete by its sound, `spoken_s` how long the last stretch
+    of speech lasted; `silent_since` is when it ended and `noticed` when that was noticed (`time.monotonic`).
+    """
+
+    turn: UserTurn
+    complete: float
+    spoken_s: float
+    silent_since: float
+    noticed: float
+
+
+@dataclass
+class Felt(SystemFrame):
+    """What the person seems to feel, by what was heard so far."""
+
+    affect: Affect
+
+
+@dataclass
+class HearingFailed(SystemFrame):
+    """What the person said could not be written down."""
+
+    error: str
+
+
+@dataclass
+class WordFrame(TTSTextFrame):
+    """A word of the reply, which follows its sound through the output: where it arrives, the sound was played.
+
+    `number` counts the words of the reply from 0.
+    """
+
+    number: int = 0

@@ -1,0 +1,201 @@
+"""Listening ahead: at every pause, what was said in the turn so far is written down, and how complete it sounds.
+
+Nothing waits for the end of the turn; when it comes, the last pause was it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    Frame,
+    InputAudioRawFrame,
+    InputImageRawFrame,
+    InterimTranscriptionFrame,
+    TranscriptionFrame,
+    UserBackchannelFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.utils.time import time_now_iso8601
+
+from agent.nodes import Ears
+from perception.types import MODALITIES, SAMPLE_RATE_HZ, Absence, Frames, Modality, Speech, Transcript, UserTurn
+
+from .frames import HeardSoFar, HearingFailed
+
+PREROLL_S = 0.5
+"""Sound kept from before speech is noticed, so that its first consonant is not lost."""
+
+SETTLED_S = 6.0
+"""Of a turn longer than this, words before a pause are kept as they are; only later ones are heard again."""
+
+PAUSE_S = 0.4
+"""A silence as long as this may part what is settled from what follows; a shorter one may lie within a word."""
+
+LONGEST_S = 30.0
+"""What the model hears of a turn at most, from its end."""
+
+FRAME_EVERY_S = 0.25
+MAX_FRAMES = 32
+"""Camera pictures kept of a turn: the paper's rate, and so many of the latest."""
+
+PATIENCE_S = 15.0
+"""A recogniser that needs longer is not waited for."""
+
+
+class Hearing(FrameProcessor):
+    """Turns audio and camera pictures into `HeardSoFar`, one at each pause.
+
+    Args:
+        ears: recogniser and face finder.
+        completeness: probability that speech, float32 (T,) at 16 kHz, is a complete turn by its sound.
+        consent: what may be read of the person; sound is kept in memory, and only while it is needed.
+    """
+
+    def __init__(
+        self, ears: Ears, completeness: Callable[[np.ndarray], float], consent: frozenset[Modality], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._ears = ears
+        self._completeness = completeness
+        self._consent = consent
+        self._language: str | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """A new turn, of which nothing is known but the sound just now."""
+        self._sound = bytearray(getattr(self, "_sound", b"")[-_bytes(PREROLL_S) :])
+        self._pictures: list[tuple[float, np.ndarray]] = []
+        self._in_turn = False
+        self._settled, self._settled_at = "", 0
+        self._last = Transcript("", "")
+        self._last_at = 0
+        self._speaking_since = self._silent_since = time.monotonic()
+
+    async def cleanup(self) -> None:
+        """Stop listening."""
+        await super().cleanup()
+        await self._stop_listening()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """See `FrameProcessor.process_frame`."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InputAudioRawFrame):  # fifty a second, and nobody behind needs them
+            self._sound += frame.audio
+            if not self._in_turn:
+                del self._sound[: -_bytes(PREROLL_S)]
+            return
+        if isinstance(frame, InputImageRawFrame):
+            self._see(frame)
+        elif isinstance(frame, VADUserStartedSpeakingFrame):
+            await self._speech_begins(frame)
+        elif isinstance(frame, VADUserStoppedSpeakingFrame):
+            self._silent_since = time.monotonic() - frame.stop_secs
+            await self._stop_listening()
+            self._listening = self.create_task(self._listen())
+        elif isinstance(frame, UserStoppedSpeakingFrame):
+            await self._turn_ends()
+        elif isinstance(frame, UserBackchannelFrame):
+            self._forget()
+        elif isinstance(frame, BotStartedSpeakingFrame):
+            self._forget()  # answered; until now the person could have gone on
+        await self.push_frame(frame, direction)
+
+    async def _speech_begins(self, frame: VADUserStartedSpeakingFrame) -> None:
+        await self._stop_listening()
+        now = time.monotonic()
+        if not self._in_turn:
+            self._in_turn = True
+        elif now - self._silent_since >= PAUSE_S and self._last_at - self._settled_at > _bytes(SETTLED_S):
+            self._settled = f"{self._settled} {self._last.text}".strip()
+            self._settled_at = self._last_at
+        self._speaking_since = now - frame.start_secs
+
+    async def _stop_listening(self) -> None:
+        if self._listening is not None:
+            task, self._listening = self._listening, None
+            await self.cancel_task(task)
+
+    async def _listen(self) -> None:
+        """Write down what was said since the last settled word, and tell of the turn so far."""
+        noticed = time.monotonic()
+        end = len(self._sound)
+        speech = _speech(self._sound)
+        fresh = _speech(self._sound[self._settled_at :])
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                self._last, complete, turn = await asyncio.gather(
+                    asyncio.to_thread(self._write_down, fresh),
+                    asyncio.to_thread(self._completeness, speech.samples),
+                    asyncio.to_thread(self._look),
+                )
+        except Exception as error:
+            await self.push_frame(HearingFailed(type(error).__name__))
+            return
+        self._last_at = end
+        if self._last.language and fresh.duration_s > 2:
+            self._language = self._last.language
+        text = f"{self._settled} {self._last.text}".strip()
+        await self.push_frame(InterimTranscriptionFrame(text, "", time_now_iso8601()))
+        spoken_s = self._silent_since - self._speaking_since
+        await self.push_frame(
+            HeardSoFar(self._turn(text, speech, *turn), complete, spoken_s, self._silent_since, noticed)
+        )
+
+    def _write_down(self, speech: Speech) -> Transcript:
+        if "text" not in self._consent:
+            return Transcript("", "")
+        return self._ears.asr().transcribe(speech, self._language, in_haste=True)
+
+    def _see(self, frame: InputImageRawFrame) -> None:
+        now = time.monotonic()
+        if "face" not in self._consent or (self._pictures and now - self._pictures[-1][0] < FRAME_EVERY_S):
+            return
+        if frame.format != "RGB":
+            return
+        width, height = frame.size
+        image = np.frombuffer(frame.image, np.uint8).reshape(height, width, 3)
+        self._pictures.append((now, image))
+        del self._pictures[:-MAX_FRAMES]
+
+    def _look(self) -> tuple[Frames | None, Any]:
+        same = [(at, image) for at, image in self._pictures if image.shape == self._pictures[-1][1].shape]
+        if not same:
+            return None, None
+        began = same[0][0]
+        frames = Frames(np.stack([image for _, image in same]), np.array([at - began for at, _ in same]))
+        return frames, self._ears.face_finder().follow(frames)
+
+    def _turn(self, text: str, speech: Speech, frames: Frames | None, faces: Any) -> UserTurn:
+        absent: dict[Modality, Absence] = {}
+        if not text:
+            absent["text"] = Absence.NO_SPEECH
+        if faces is None:
+            absent["face"] = Absence.NO_FACE if frames is not None else Absence.NOT_GIVEN
+        absent |= {modality: Absence.NO_CONSENT for modality in MODALITIES if modality not in self._consent}
+        heard = Speech(speech.samples[-round(LONGEST_S * SAMPLE_RATE_HZ) :])
+        return UserTurn(text, heard if "voice" in self._consent else None, frames, faces, self._last, absent)
+
+    async def _turn_ends(self) -> None:
+        text = f"{self._settled} {self._last.text}".strip()
+        if text:
+            await self.push_frame(TranscriptionFrame(text, "", time_now_iso8601(), finalized=True))
+        else:
+            self._forget()
+
+
+def _bytes(seconds: float) -> int:
+    return 2 * round(seconds * SAMPLE_RATE_HZ)
+
+
+def _speech(sound: bytes | bytearray) -> Speech:
+    return Speech(np.frombuffer(bytes(sound), np.int16).astype(np.float32) / 32768)
