@@ -46,7 +46,7 @@ def build_graph(
     graph.add_node("recall", partial(nodes.recall, turns=turns, store=store))
     graph.add_node("understand", partial(nodes.understand, turns=turns, model=model))
     graph.add_node("plan", nodes.plan)
-    graph.add_node("empathize", partial(nodes.empathize, turns=turns, reply_model=reply_model))
+    graph.add_node("empathize", partial(nodes.empathize, turns=turns, model=model, reply_model=reply_model))
     graph.add_node("remember", partial(nodes.remember, turns=turns, store=store, version=model.card.version))
 
     def first(state: TurnState) -> str:

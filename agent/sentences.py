@@ -39,13 +39,20 @@ def split_sentences(pieces: Iterable[str]) -> Iterator[str]:
     """
     held = ""
     for piece in pieces:
-        held += piece
-        while cut := _cut(held):
-            sentence, held = held[:cut].strip(), held[cut:].lstrip()
-            if sentence:
-                yield sentence
+        sentences, held = complete_sentences(held + piece)
+        yield from sentences
     if held.strip():
         yield held.strip()
+
+
+def complete_sentences(held: str) -> tuple[list[str], str]:
+    """The sentences that are complete in what is held of a stream, and what is held after them."""
+    sentences = []
+    while cut := _cut(held):
+        sentence, held = held[:cut].strip(), held[cut:].lstrip()
+        if sentence:
+            sentences.append(sentence)
+    return sentences, held
 
 
 def _cut(held: str) -> int:

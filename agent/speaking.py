@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from .background import GivenUp
 from .events import AllSpoken
-from .sentences import split_sentences
+from .sentences import complete_sentences
 from .speech import Audio, Speaker, VoiceStyle
 
 FIRST_S = 1.0
-"""The rest of a reply waits no longer for its first sentence."""
+"""The rest of a reply waits no longer than this for its first sentence to be synthesised."""
 
 
 class Voice:
@@ -22,9 +22,10 @@ class Voice:
     def __init__(self, speaker: Speaker, tell: Callable[[Audio | Exception | AllSpoken], None]) -> None:
         self._speaker = speaker
         self._tell = tell
-        self._texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._held = ""
+        self._sentences: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._first = threading.Event()
         self._thread: threading.Thread | None = None
-        self._first_begun, self._first_said = threading.Event(), threading.Event()
 
     def begin(self, style: VoiceStyle) -> None:
         """Start to speak."""
@@ -32,14 +33,19 @@ class Voice:
         self._thread.start()
 
     def say(self, piece: str) -> None:
-        """Add text. While the first sentence is synthesised this waits, so that nothing else slows it down."""
-        self._texts.put(piece)
-        if self._first_begun.is_set():
-            self._first_said.wait(FIRST_S)
+        """Add text. The first sentence is waited for, so that to word the rest does not slow it down."""
+        sentences, self._held = complete_sentences(self._held + piece)
+        for sentence in sentences:
+            self._sentences.put(sentence)
+        if sentences:
+            self._first.wait(FIRST_S)
 
     def finish(self) -> None:
         """No more text comes."""
-        self._texts.put(None)
+        if self._held.strip():
+            self._sentences.put(self._held.strip())
+        self._held = ""
+        self._sentences.put(None)
 
     def join(self) -> None:
         """Wait until all is said."""
@@ -48,19 +54,14 @@ class Voice:
 
     def _speak(self, style: VoiceStyle) -> None:
         try:
-            for sound in self._speaker.speak(self._sentences(), style):
+            for sound in self._speaker.speak(iter(self._sentences.get, None), style):
                 self._tell(sound)
-                self._first_said.set()
+                self._first.set()
         except GivenUp:
             pass
         except Exception as error:  # told like a sentence, as the turn goes on without its voice
             self._tell(error)
         finally:
-            self._first_said.set()
+            self._first.set()
             with suppress(GivenUp):
                 self._tell(AllSpoken())
-
-    def _sentences(self) -> Iterator[str]:
-        for sentence in split_sentences(iter(self._texts.get, None)):
-            self._first_begun.set()
-            yield sentence

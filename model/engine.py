@@ -190,7 +190,7 @@ class LocalModel:
 
     @on_device
     @torch.inference_mode()
-    def understand(self, prefix: Prefix, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(self, prefix: Prefix, affect: Affect, *, name: bool = True) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2, and level 1's open words: cause and intent are scored while the open words are decoded.
 
         Scenario and cause are quotations: a small model that may invent a scene will.
@@ -200,11 +200,9 @@ class LocalModel:
         choices = {"intent": self._choice("intent", _told(prefix), INTENTS)}
         if len(quotable) > 1:
             choices["cause"] = self._cause_choice(prefix, affect.emotion, quotable)
-        branch = cache.fork(prefix.whole)
-        cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
+        branch = self._open_question(prefix) if name else None
         scores, states = score(cache, choices, self._embed, self._head)
-        rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
-        words = [t for _, t in decode(cache, {branch: states[branch]}, {branch: rules}, self._embed, self._head)]
+        words = self._open_answer(prefix, branch, states[branch]) if branch is not None else ()
         cache.prune([prefix.whole])
 
         intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
@@ -219,7 +217,17 @@ class LocalModel:
             intent=max(intents, key=intents.__getitem__),
             intents=intents,
         )
-        return understanding, open_words(self.processor.text(words))
+        return understanding, words
+
+    @on_device
+    @torch.inference_mode()
+    def name_feelings(self, prefix: Prefix) -> tuple[str, ...]:
+        """Level 1's open words, where `understand` left them out."""
+        _told(prefix)
+        branch = self._open_question(prefix)
+        words = self._open_answer(prefix, branch, prefix.cache.run()[branch][-1])
+        prefix.cache.prune([prefix.whole])
+        return words
 
     @on_device
     @torch.inference_mode()
@@ -290,6 +298,16 @@ class LocalModel:
             if not text.endswith("\ufffd"):  # half of a character: wait for the rest
                 yield text[told:]
                 told = len(text)
+
+    def _open_question(self, prefix: Prefix) -> int:
+        branch = prefix.cache.fork(prefix.whole)
+        prefix.cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
+        return branch
+
+    def _open_answer(self, prefix: Prefix, branch: int, state: Tensor) -> tuple[str, ...]:
+        rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
+        words = decode(prefix.cache, {branch: state}, {branch: rules}, self._embed, self._head)
+        return open_words(self.processor.text([token for _, token in words]))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]

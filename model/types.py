@@ -152,8 +152,14 @@ class AffectModel(Protocol):
     def perceive(self, prefix: Any) -> Affect:
         """Level 1: sentiment and emotion. `open` is still empty; `understand` decodes it."""
 
-    def understand(self, prefix: Any, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
-        """Level 2: scenario, cause and intent; and level 1's open-vocabulary words, decoded in the same batch."""
+    def understand(self, prefix: Any, affect: Affect, *, name: bool = True) -> tuple[Understanding, tuple[str, ...]]:
+        """Level 2: scenario, cause and intent; and level 1's open-vocabulary words, decoded in the same batch.
+
+        With `name` off, the words are left for `name_feelings`.
+        """
+
+    def name_feelings(self, prefix: Any) -> tuple[str, ...]:
+        """Level 1's open-vocabulary words."""
 
     def empathize(self, prefix: Any, brief: ReplyBrief) -> Iterator[str]:
         """Level 3: the reply, streamed as pieces of text."""

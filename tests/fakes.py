@@ -141,10 +141,17 @@ class FakeModel:
         named = next((emotion for emotion in EMOTIONS if emotion in prefix.text.lower()), "neutral")
         return self.affect or replace(affect_of(named, 0.9), absent=dict(prefix.absent))
 
-    def understand(self, prefix: UserTurn, affect: Affect) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(
+        self, prefix: UserTurn, affect: Affect, *, name: bool = True
+    ) -> tuple[Understanding, tuple[str, ...]]:
         self.calls.append("understand")
         intents = {intent: float(intent == "Inform") for intent in INTENTS}
-        return Understanding(prefix.text, prefix.text, prefix.text, "Inform", intents), (affect.emotion,)
+        return Understanding(prefix.text, prefix.text, prefix.text, "Inform", intents), (
+            affect.emotion,
+        ) if name else ()
+
+    def name_feelings(self, prefix: UserTurn) -> tuple[str, ...]:
+        return (self.perceive(prefix).emotion,)
 
     def empathize(self, prefix: UserTurn, brief: ReplyBrief) -> Iterator[str]:
         self.calls.append("empathize")

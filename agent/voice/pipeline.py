@@ -30,8 +30,8 @@ from .companion import Companion, Echo, Report
 from .hearing import Hearing
 from .turns import BargeIn, PatientStop
 
-VAD = VADParams(start_secs=0.12, stop_secs=0.1, min_volume=0.3)
-"""Speech is noticed within 0.12 s, so that the agent falls silent in time. A pause is noticed after 0.1 s, so that
+VAD = VADParams(start_secs=0.12, stop_secs=0.07, min_volume=0.3)
+"""Speech is noticed within 0.12 s, so that the agent falls silent in time. A pause is noticed after 0.07 s, so that
 thinking begins early; how long to wait is decided later. Quiet voices count: people who cry speak low."""
 
 OUT_RATE_HZ = 22_050
