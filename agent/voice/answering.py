@@ -33,6 +33,7 @@ class Answer:
     called from the event loop.
 
     Args:
+        speak: say it aloud; else it is read.
         before: the answer to the turn before, whose memory this one builds on.
     """
 
@@ -42,10 +43,12 @@ class Answer:
         turn: UserTurn,
         tell: Callable[[Answer, Event | Exception | None], None],
         *,
+        speak: bool = True,
         before: Answer | None = None,
         **options: Any,
     ) -> None:
         self.turn = turn
+        self.speaks = speak
         self.words: list[Word] = []
         self.text = ""
         self.result: TurnResult | None = None
@@ -53,7 +56,7 @@ class Answer:
         self.n_heard = 0
         self._playback = Playback()
         self._dropped = threading.Event()
-        self._thread = threading.Thread(target=self._think, args=(agent, tell, before, options), daemon=True)
+        self._thread = threading.Thread(target=self._think, args=(agent, tell, before, options | {"speak": speak}), daemon=True)
         self._thread.start()
 
     def take(self, event: Event) -> None:
@@ -71,19 +74,15 @@ class Answer:
 
     @property
     def heard_whole(self) -> bool:
-        """Whether all of it was said and heard."""
+        """Whether all of it was said and heard, or shown."""
         return self.complete and self.n_heard == len(self.words)
 
     def close(self) -> None:
-        """Nobody hears more of it: the turn is remembered with what was heard."""
-        if self.heard_whole:
-            self._playback.heard(self.text.strip())
+        """Nobody hears more of it: the turn is remembered with what was heard, or shown."""
+        if self.heard_whole or not self.speaks:
+            self._playback.heard(self.text.strip(), cut_off=not self.complete)
         else:
             self._playback.heard(" ".join(word.text for word in self.words[: self.n_heard]), cut_off=True)
-
-    def show(self) -> None:
-        """It is read, not heard: the turn is remembered with all of it."""
-        self._playback.heard(self.text.strip())
 
     def drop(self) -> None:
         """It was never meant: the turn goes on, or is over in another way."""

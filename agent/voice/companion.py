@@ -362,9 +362,8 @@ class Companion(FrameProcessor):
             case Unspoken(error=error):
                 logger.error("the voice failed: %s", type(error).__name__)
                 await self._tell("error", text="The voice failed; the reply is shown in words only.")
-            case Replied() if not self._speaks:
+            case Replied() if not answer.speaks:
                 answer.complete = True
-                answer.show()
             case AllSpoken():
                 answer.complete = True
             case Exception():
