@@ -395,9 +395,13 @@ class Companion(FrameProcessor):
 
     def _finish(self, answer: Answer, result: TurnResult) -> None:
         timing = self._timings.pop(answer, None)
-        if timing is not None:
+        if timing is None:
+            return
+        try:
             timing.trace(result.turn_id)
             self._report(result, timing)
+        except Exception as error:  # whoever keeps the figures must not end the conversation
+            logger.error("turn %s was not reported: %s", result.turn_id, type(error).__name__)
 
 
 class Echo(FrameProcessor):
