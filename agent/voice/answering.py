@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class Answer:
         before: Answer | None = None,
         **options: Any,
     ) -> None:
+        self.id = uuid.uuid4().hex[:16]
         self.turn = turn
         self.speaks = speak
         self.words: list[Word] = []
@@ -56,7 +58,9 @@ class Answer:
         self.n_heard = 0
         self._playback = Playback()
         self._dropped = threading.Event()
-        self._thread = threading.Thread(target=self._think, args=(agent, tell, before, options | {"speak": speak}), daemon=True)
+        self._thread = threading.Thread(
+            target=self._think, args=(agent, tell, before, options | {"speak": speak}), daemon=True
+        )
         self._thread.start()
 
     def take(self, event: Event) -> None:

@@ -57,7 +57,7 @@ from perception.types import Absence, UserTurn
 
 from .answering import Answer, Word, words_of
 from .endpointing import is_nothing
-from .frames import Felt, HeardSoFar, HearingFailed, WordFrame
+from .frames import Answering, Felt, HeardSoFar, HearingFailed, WordFrame
 from .timing import TurnTiming
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Companion(FrameProcessor):
         self._n_played = 0
         self._n_written = 0
         self._speaks = True
-        self._sounded = False  # something of the answer was played
+        self._reached = False  # something of the answer was heard, or shown where it has no sound
         self._person_speaks = False
         self._turn_over = False
         self._failed = False
@@ -158,19 +158,19 @@ class Companion(FrameProcessor):
         if self._before is not None:
             await asyncio.to_thread(self._before.join)
 
-    def heard(self, number: int) -> None:
-        """The output played a word of the answer."""
-        if self._answer is None:
+    def heard(self, word: WordFrame) -> None:
+        """The output played a word."""
+        if self._answer is None or word.context_id != self._answer.id:
             return
-        self._answer.heard_up_to(number)
+        self._answer.heard_up_to(word.number)
         if self._answer.heard_whole:
             self._close()
 
-    def played(self) -> None:
-        """The output played the first sample of something."""
-        if self._answer is not None and self._state == "playing":
-            self._sounded = True
+    async def played(self, context_id: str | None) -> None:
+        """The output played a sound of the answer of that id."""
+        if self._answer is not None and context_id == self._answer.id and self._state == "playing":
             self._timings[self._answer].mark("played")
+            await self._reaches()
 
     async def greet(self) -> None:
         """Say hello, and at first contact what is read of them."""
@@ -212,7 +212,7 @@ class Companion(FrameProcessor):
 
         self._answer = Answer(self._agent, turn, tell, before=self._before, speak=self._speaks, **self._options)
         self._timings[self._answer] = TurnTiming()
-        self._state, self._n_played, self._n_written, self._sounded = "ahead", 0, 0, False
+        self._state, self._n_played, self._n_written, self._reached = "ahead", 0, 0, False
 
     def _drop(self) -> None:
         """The answer was never meant."""
@@ -226,7 +226,7 @@ class Companion(FrameProcessor):
         """Play nothing more for now."""
         if self._state != "playing":
             return
-        if not self._sounded:
+        if not self._reached:
             self._drop()  # answered too early; `Hearing` still has what they said
         elif self._person_speaks:
             self._state = "held"
@@ -235,7 +235,7 @@ class Companion(FrameProcessor):
 
     async def _give_the_floor(self) -> None:
         """The person begins a turn."""
-        if self._state == "playing" and not self._sounded:
+        if self._state == "playing" and not self._reached:
             self._drop()
         self._close()
         await self._think()  # of what was heard before it was known to be a turn
@@ -281,10 +281,12 @@ class Companion(FrameProcessor):
         if len(answer.text) > self._n_written:
             await self.push_frame(LLMTextFrame(answer.text[self._n_written :]))
             self._n_written = len(answer.text)
+            if not answer.speaks:
+                await self._reaches()
         if self._n_played == answer.n_heard and self._n_played < len(answer.words):
-            await self.push_frame(TTSStartedFrame())
+            await self.push_frame(TTSStartedFrame(context_id=answer.id))
         while self._n_played < len(answer.words):
-            await self._play(answer.words[self._n_played], self._n_played)
+            await self._play(answer.words[self._n_played], self._n_played, answer.id)
             self._n_played += 1
         if answer.complete:
             await self.push_frame(TTSStoppedFrame())
@@ -292,12 +294,19 @@ class Companion(FrameProcessor):
             if answer.heard_whole:  # it had no sound, or all of it was played before its end was known
                 self._close()
 
-    async def _play(self, word: Word, number: int) -> None:
+    async def _play(self, word: Word, number: int, context_id: str | None = None) -> None:
         await self.push_frame(TTSAudioRawFrame(word.sound, word.sample_rate_hz, 1))
-        await self.push_frame(WordFrame(word.text, TextType.WORD, number=number))
+        await self.push_frame(WordFrame(word.text, TextType.WORD, context_id, number=number))
+
+    async def _reaches(self) -> None:
+        """The answer reaches the person: from now on they cannot take it for a pause of theirs."""
+        if not self._reached:
+            self._reached = True
+            await self.push_frame(Answering(), FrameDirection.UPSTREAM)
 
     async def _say(self, text: str) -> None:
         """Say something that is no answer and is not remembered."""
+        await self.push_frame(Answering(), FrameDirection.UPSTREAM)
         await self.push_frame(LLMFullResponseStartFrame())
         await self.push_frame(LLMTextFrame(text))
         if self._speaks:
@@ -308,8 +317,8 @@ class Companion(FrameProcessor):
                 logger.error("the voice failed: %s", type(error).__name__)
                 sounds = []
             for sound in sounds:
-                for word in words_of(sound):
-                    await self._play(word, -1)
+                for number, word in enumerate(words_of(sound)):
+                    await self._play(word, number)
             await self.push_frame(TTSStoppedFrame())
         await self.push_frame(LLMFullResponseEndFrame())
 
@@ -410,12 +419,15 @@ class Echo(FrameProcessor):
     def __init__(self, companion: Companion, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._companion = companion
+        self._plays: str | None = None  # the answer whose sound it is
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """See `FrameProcessor.process_frame`."""
         await super().process_frame(frame, direction)
-        if isinstance(frame, TTSAudioRawFrame):
-            self._companion.played()
-        elif isinstance(frame, WordFrame) and frame.number >= 0:
-            self._companion.heard(frame.number)
+        if isinstance(frame, TTSStartedFrame):
+            self._plays = frame.context_id
+        elif isinstance(frame, TTSAudioRawFrame):
+            await self._companion.played(self._plays)
+        elif isinstance(frame, WordFrame):
+            self._companion.heard(frame)
         await self.push_frame(frame, direction)

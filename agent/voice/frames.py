@@ -33,6 +33,11 @@ class Felt(SystemFrame):
 
 
 @dataclass
+class Answering(SystemFrame):
+    """Something the agent says reaches the person from now on: what they say next belongs to another turn."""
+
+
+@dataclass
 class HearingFailed(SystemFrame):
     """What the person said could not be written down."""
 
@@ -41,9 +46,9 @@ class HearingFailed(SystemFrame):
 
 @dataclass
 class WordFrame(TTSTextFrame):
-    """A word of the reply, which follows its sound through the output: where it arrives, the sound was played.
+    """A word of the agent, which follows its sound through the output: where it arrives, the sound was played.
 
-    `number` counts the words of the reply from 0.
+    `context_id` is that of the answer, or None for something that is no answer; `number` counts its words from 0.
     """
 
     number: int = 0
