@@ -56,7 +56,6 @@ from agent.speech import STYLES
 from perception.types import Absence, UserTurn
 
 from .answering import Answer, Word, words_of
-from .endpointing import is_nothing
 from .frames import Answering, Felt, HeardSoFar, HearingFailed, WordFrame
 from .timing import TurnTiming
 
@@ -191,7 +190,7 @@ class Companion(FrameProcessor):
     async def _think(self) -> None:
         """Think of an answer to the turn so far."""
         heard = self._heard
-        if self._state != "ahead" or heard is None or is_nothing(heard.turn.text):
+        if self._state != "ahead" or heard is None or heard.nothing:
             return
         self._drop()
         self._start(heard.turn)

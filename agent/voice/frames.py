@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pipecat.frames.frames import SystemFrame, TTSTextFrame
 
 from model.types import Affect
-from perception.types import UserTurn
+from perception.types import Absence, UserTurn
+
+from .endpointing import is_nothing
 
 
 @dataclass
@@ -23,6 +25,13 @@ class HeardSoFar(SystemFrame):
     spoken_s: float
     silent_since: float
     noticed: float
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no word was said. Where words may not be read, speech that may be is taken for something."""
+        if self.turn.absent.get("text") is Absence.NO_CONSENT:
+            return self.turn.speech is None
+        return is_nothing(self.turn.text)
 
 
 @dataclass

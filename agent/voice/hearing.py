@@ -197,7 +197,7 @@ class Hearing(FrameProcessor):
         text = f"{self._settled} {self._last.text}".strip()
         if text:
             await self.push_frame(TranscriptionFrame(text, "", time_now_iso8601(), finalized=True))
-        else:
+        elif "text" in self._consent:
             self._forget()
 
 

@@ -25,7 +25,7 @@ from pipecat.utils.time import time_now_iso8601
 
 from model.types import Affect
 
-from .endpointing import BACKCHANNEL_S, is_backchannel, is_nothing, wait_s
+from .endpointing import BACKCHANNEL_S, is_backchannel, wait_s
 from .frames import Felt, HeardSoFar
 
 
@@ -54,7 +54,7 @@ class BargeIn(BaseUserTurnStartStrategy):
                 await self._take_the_floor()
         elif isinstance(frame, HeardSoFar) and self._held_since is not None:
             text = frame.turn.text
-            if is_nothing(text) or is_backchannel(text, frame.spoken_s):
+            if frame.nothing or is_backchannel(text, frame.spoken_s):
                 self._held_since = None
                 await self.broadcast_frame(UserBackchannelFrame, text=text, user_id="", timestamp=time_now_iso8601())
             else:
