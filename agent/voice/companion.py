@@ -108,6 +108,7 @@ class Companion(FrameProcessor):
         self._heard: HeardSoFar | None = None
         self._told: asyncio.Queue[_Told] = asyncio.Queue()
         self._lock = asyncio.Lock()  # what is played and what is held are decided one after the other
+        self._encouraged = False  # since the person last said something
         self._listener: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._timings: dict[Answer, TurnTiming] = {}
@@ -122,6 +123,7 @@ class Companion(FrameProcessor):
         async with self._lock:
             if isinstance(frame, VADUserStartedSpeakingFrame):
                 self._person_speaks, self._turn_over, self._failed, self._heard = True, False, False, None
+                self._encouraged = False
                 if self._state == "ahead":
                     self._drop()
             elif isinstance(frame, VADUserStoppedSpeakingFrame):
@@ -180,9 +182,10 @@ class Companion(FrameProcessor):
             await self._say(f"Hello. {told or 'It is good to hear from you.'} How are you today?")
 
     async def encourage(self) -> None:
-        """Nobody has said anything for a while: say that there is time."""
+        """Nobody has said anything for a while: say that there is time, once."""
         async with self._lock:
-            if self._answer is None:
+            if self._answer is None and not self._encouraged:
+                self._encouraged = True
                 await self._say(STILL_HERE)
 
     # ---- the answer --------------------------------------------------------------------------------------------------
@@ -327,6 +330,7 @@ class Companion(FrameProcessor):
         lines = [message["content"] for message in messages if message.get("role") == "user"]
         if not lines or not frame.run_llm:
             return
+        self._encouraged = False
         self._close()
         self._drop()
         absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
