@@ -93,9 +93,9 @@ class Answer:
         self._dropped.set()
         self._playback.drop()
 
-    def join(self) -> None:
-        """Wait until it is remembered or dropped."""
-        self._thread.join()
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until it is remembered or dropped, or for so long."""
+        self._thread.join(timeout_s)
 
     def _think(
         self,

@@ -111,6 +111,7 @@ class Companion(FrameProcessor):
         self._encouraged = False  # since the person last said something
         self._listener: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._saying: asyncio.Task[None] | None = None
         self._timings: dict[Answer, TurnTiming] = {}
 
     # ---- frames ------------------------------------------------------------------------------------------------------
@@ -153,11 +154,14 @@ class Companion(FrameProcessor):
         await super().cleanup()
         self._close()
         self._drop()
-        for task in (self._listener, self._watch):
-            if task is not None:
-                await self.cancel_task(task)
+        for task in (self._listener, self._watch, self._saying):
+            await self._end(task)
         if self._before is not None:
-            await asyncio.to_thread(self._before.join)
+            await asyncio.to_thread(self._before.join, PATIENCE_S)
+        while not self._told.empty():
+            answer, event = self._told.get_nowait()
+            if isinstance(event, Finished):
+                self._finish(answer, event.result)
 
     def heard(self, word: WordFrame) -> None:
         """The output played a word."""
@@ -262,8 +266,7 @@ class Companion(FrameProcessor):
             return
         self._timings[self._answer].mark("turn_end")
         self._state = "playing"
-        if self._watch is not None:
-            await self.cancel_task(self._watch)
+        await self._end(self._watch)
         self._watch = self.create_task(self._watch_over(self._answer))
         await self.push_frame(LLMFullResponseStartFrame())
         await self._advance()
@@ -311,18 +314,31 @@ class Companion(FrameProcessor):
         await self.push_frame(Answering(), FrameDirection.UPSTREAM)
         await self.push_frame(LLMFullResponseStartFrame())
         await self.push_frame(LLMTextFrame(text))
+        await self.push_frame(LLMFullResponseEndFrame())
+        await self._end(self._saying)
         if self._speaks:
-            await self.push_frame(TTSStartedFrame())
-            try:
+            self._saying = self.create_task(self._sound(text))
+
+    async def _sound(self, text: str) -> None:
+        """Say it aloud, unless somebody speaks by the time the voice has it."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
                 sounds = await asyncio.to_thread(lambda: list(self._agent.speaker.speak(text, STYLES["warm"])))
-            except Exception as error:
-                logger.error("the voice failed: %s", type(error).__name__)
-                sounds = []
+        except Exception as error:
+            logger.error("the voice failed: %s", type(error).__name__)
+            return
+        async with self._lock:
+            if self._person_speaks or self._state != "ahead":
+                return
+            await self.push_frame(TTSStartedFrame())
             for sound in sounds:
                 for number, word in enumerate(words_of(sound)):
                     await self._play(word, number)
             await self.push_frame(TTSStoppedFrame())
-        await self.push_frame(LLMFullResponseEndFrame())
+
+    async def _end(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            await self.cancel_task(task)
 
     async def _read(self, frame: LLMMessagesAppendFrame) -> None:
         """Answer what was typed."""
@@ -404,6 +420,7 @@ class Companion(FrameProcessor):
         async with self._lock:
             if answer is self._answer and not answer.words:
                 await self._fail(answer, TimeoutError())
+                self._before = None  # whoever stalls is not waited for
 
     def _finish(self, answer: Answer, result: TurnResult) -> None:
         timing = self._timings.pop(answer, None)

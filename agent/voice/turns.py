@@ -26,7 +26,7 @@ from pipecat.utils.time import time_now_iso8601
 from model.types import Affect
 
 from .endpointing import BACKCHANNEL_S, is_backchannel, wait_s
-from .frames import Felt, HeardSoFar
+from .frames import Felt, HeardSoFar, HearingFailed
 
 
 class BargeIn(BaseUserTurnStartStrategy):
@@ -59,6 +59,8 @@ class BargeIn(BaseUserTurnStartStrategy):
                 await self.broadcast_frame(UserBackchannelFrame, text=text, user_id="", timestamp=time_now_iso8601())
             else:
                 await self._take_the_floor()
+        elif isinstance(frame, HearingFailed) and self._held_since is not None:
+            await self._take_the_floor()  # they will be asked to say it again
         return ProcessFrameResult.CONTINUE
 
     async def _take_the_floor(self) -> None:
