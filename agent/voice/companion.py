@@ -273,6 +273,8 @@ class Companion(FrameProcessor):
 
     async def _go_on(self) -> None:
         """It was no turn: play on from the word at which it stopped."""
+        if self._state == "ahead":
+            self._drop()  # the agent had just said all, and a "mm-hm" needs no answer
         if self._state != "held" or self._answer is None:
             return
         self._state, self._n_played = "playing", self._answer.n_heard
@@ -297,6 +299,7 @@ class Companion(FrameProcessor):
             await self.push_frame(TTSStoppedFrame())
             await self.push_frame(LLMFullResponseEndFrame())
             if answer.heard_whole:  # it had no sound, or all of it was played before its end was known
+                await self._reaches()
                 self._close()
 
     async def _play(self, word: Word, number: int, context_id: str | None = None) -> None:
