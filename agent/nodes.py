@@ -150,6 +150,8 @@ def empathize(state: TurnState, *, turns: TurnBuffer, model: AffectModel, reply_
     request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
     pieces = []
     for piece in guarded(reply_model.reply(request)):
+        if live.playback is not None and live.playback.over:
+            break  # the person has broken in, and waits for another answer
         pieces.append(piece)
         live.tell(piece)
     if state["understanding"] is not None and not words_alone(affect):
