@@ -66,7 +66,7 @@ def perceive(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> Turn
     live = turns[state["turn_id"]]
     assert live.turn is not None
     read = readable(live.turn, model.card)
-    live.prefix = model.attend(live.turn, state.get("dialogue", ()))
+    live.prefix = model.attend(live.turn, state.get("dialogue", ()), live.ahead)
     return {"affect": model.perceive(live.prefix), "modalities": read}
 
 

@@ -88,6 +88,16 @@ class Prefix:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What was read before the words were known; `attend` goes on with its cache."""
+
+    cache: BranchCache
+    whole: int
+    history: tuple[Utterance, ...]
+    slots: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Cause:
     """A clause that may be why: `line` counts the dialogue's lines from 0, the words said now come last."""
 
@@ -121,8 +131,51 @@ class LocalModel:
 
     @on_device
     @torch.inference_mode()
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> Prefix:
-        """Encode what the turn holds and the model was trained for; it is prefilled once, with the first questions."""
+    def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Ahead:
+        """Read ahead what comes before the words where everything is told: the voice so far, the face, the dialogue."""
+        _, _, slots = self._readable(turn)
+        soft = self.model.soft_tokens(self.model.encode(self.processor.inputs(turn, slots)))
+        cache = BranchCache(self.model.lm.model)
+        cache.append(0, self._embed(self.processor.header_ids()))
+        whole = cache.fork()
+        cache.append(whole, self._embed_prefix(soft, slots, "", history))
+        cache.run()
+        return Ahead(cache, whole, tuple(history), frozenset(slots))
+
+    @on_device
+    @torch.inference_mode()
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Ahead | None = None) -> Prefix:
+        """Encode what the turn holds and the model was trained for; it is prefilled once, with the first questions.
+
+        What was read ahead of the same dialogue is not read again: what is felt comes from the voice to its end, what
+        is understood and answered from the voice as far as it was overheard.
+        """
+        read, absent, slots = self._readable(turn)
+        soft = self.model.soft_tokens(self.model.encode(self.processor.inputs(turn, slots)))
+        if ahead is not None and (not history or ahead.history != tuple(history) or ahead.slots != slots):
+            ahead = None
+        if ahead is not None:
+            cache, whole = ahead.cache, ahead.whole
+            untold = [self._embed(self.processor.prefix_ids({}, turn.text))] if turn.text else []
+        else:
+            cache = BranchCache(self.model.lm.model)
+            cache.append(0, self._embed(self.processor.header_ids()))
+            whole = cache.fork()
+            untold = [self._embed_prefix(soft, slots, turn.text, history)] if history else []
+        single: dict[Modality, int] = {}
+        now = cache.fork() if history else whole
+        for modality in read:
+            single[modality] = now if len(read) == 1 else cache.fork()
+        cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
+        if len(read) > 1:
+            for modality, branch in single.items():
+                text = turn.text if modality == "text" else ""
+                cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
+        gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
+        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, untold)
+
+    def _readable(self, turn: UserTurn) -> tuple[list[Modality], dict[Modality, Absence], set[str]]:
+        """What of the turn is read, what is absent and why, and the slots it fills."""
         absent = dict(turn.absent)
         read: list[Modality] = []
         for modality in turn.modalities:
@@ -133,25 +186,7 @@ class LocalModel:
         slots = {slot for modality in read for slot in _READS[modality]}
         if {"voice", "face"} <= set(read):
             slots.add("multi")
-        slots &= self.model.slots
-        features = self.model.encode(self.processor.inputs(turn, slots))
-        soft = self.model.soft_tokens(features)
-
-        cache = BranchCache(self.model.lm.model)
-        cache.append(0, self._embed(self.processor.header_ids()))
-        whole = cache.fork()
-        single: dict[Modality, int] = {}
-        now = cache.fork() if history else whole
-        for modality in read:
-            single[modality] = now if len(read) == 1 else cache.fork()
-        cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
-        untold = [self._embed_prefix(soft, slots, turn.text, history)] if history else []
-        if len(read) > 1:
-            for modality, branch in single.items():
-                text = turn.text if modality == "text" else ""
-                cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
-        gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
-        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, untold)
+        return read, absent, slots & self.model.slots
 
     @on_device
     @torch.inference_mode()

@@ -146,7 +146,13 @@ class AffectModel(Protocol):
     def card(self) -> ModelCard:
         """Which model this is."""
 
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> Any:
+    def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Any:
+        """Read ahead, from a turn that has no words yet, what comes before them: voice, face and dialogue.
+
+        Returns something opaque for `attend`, to be used once.
+        """
+
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Any = None) -> Any:
         """Encode the turn after its dialogue and prefill it; returns an opaque prefix."""
 
     def perceive(self, prefix: Any) -> Affect:

@@ -131,7 +131,10 @@ class FakeModel:
         self.histories: list[tuple[Utterance, ...]] = []
         self.affect: Affect | None = None
 
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> UserTurn:
+    def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> None:
+        self.calls.append("overhear")
+
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Any = None) -> UserTurn:
         self.calls.append("attend")
         self.histories.append(tuple(history))
         return turn

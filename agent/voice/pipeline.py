@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
@@ -76,6 +76,7 @@ def build_session(
         observers: more of Pipecat's observers.
         idle_timeout_s: a session in which nobody speaks for so long is closed; None for never.
     """
+    overhear = partial(agent.overhear, user=user, thread=thread)
     companion = Companion(agent, user=user, thread=thread, consent=consent, report=report)
     turns = UserTurnProcessor(
         user_turn_strategies=UserTurnStrategies(start=[BargeIn()], stop=[PatientStop()]), user_idle_timeout=silence_s
@@ -89,7 +90,7 @@ def build_session(
         [
             transport.input(),
             VADProcessor(vad_analyzer=vad or SileroVADAnalyzer(params=VAD)),
-            Hearing(ears, completeness or smart_turn(), consent.allowed()),
+            Hearing(ears, completeness or smart_turn(), overhear, consent.allowed()),
             turns,
             companion,
             transport.output(),
