@@ -6,6 +6,7 @@ Backends load their library where they load weights: piper-tts is GPL and coqui-
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .piper_durations import with_durations
 from .sentences import speakable, split_sentences
+from .word_timing import Rendering, Spell, SpokenWord, is_sound, letters, time_words
 
 NORMAL_RMS = 0.07
 """Root mean square of a sentence at loudness 0: 23 dB below full scale, which leaves room for the peaks."""
@@ -26,10 +29,14 @@ PEAK = 0.97
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """Mono audio: `samples` float32 (T,) in [-1, 1]."""
+    """Mono audio: `samples` float32 (T,) in [-1, 1].
+
+    `words` are those of the sentence as it was given, which they join to by single spaces, and when each is heard.
+    """
 
     samples: np.ndarray
     sample_rate_hz: int
+    words: tuple[SpokenWord, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -97,13 +104,16 @@ class PiperSpeaker:
 
     def __init__(self, onnx_path: str | Path) -> None:
         try:
-            from piper import PiperVoice, SynthesisConfig
+            from onnxruntime import InferenceSession
+            from piper import PiperConfig, PiperVoice, SynthesisConfig
         except ImportError as error:
             raise ImportError("Speaking with Piper needs piper-tts: pip install 'emox[embedded]'") from error
-        for path in (Path(onnx_path), Path(f"{onnx_path}.json")):
+        network, config = Path(onnx_path), Path(f"{onnx_path}.json")
+        for path in (network, config):
             if not path.is_file():
                 raise FileNotFoundError(f"There is no file {path}; a Piper voice is an .onnx and its .onnx.json file.")
-        self._voice = PiperVoice.load(onnx_path)
+        session = InferenceSession(with_durations(network.read_bytes()), providers=["CPUExecutionProvider"])
+        self._voice = PiperVoice(session, PiperConfig.from_dict(json.loads(config.read_text(encoding="utf-8"))))
         self._config = SynthesisConfig
 
     def speak(self, sentences: str | Iterable[str], style: VoiceStyle) -> Iterator[Audio]:
@@ -116,11 +126,18 @@ class PiperSpeaker:
             normalize_audio=False,
         )
 
-        def synthesise(text: str) -> np.ndarray:
-            parts = [chunk.audio_float_array for chunk in self._voice.synthesize(text, config)]
-            return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        def synthesise(text: str) -> Rendering:
+            chunks = list(self._voice.synthesize(text, config, include_alignments=True))
+            samples = np.concatenate([np.zeros(0, np.float32), *(chunk.audio_float_array for chunk in chunks)])
+            told = [chunk.phoneme_alignments or [] for chunk in chunks]
+            if not all(told):
+                return Rendering(samples)
+            return Rendering(samples, [(sound.phoneme, int(sound.num_samples)) for part in told for sound in part])
 
-        return _say(sentences, style, voice.sample_rate, synthesise)
+        return _say(sentences, style, voice.sample_rate, synthesise, self._spell)
+
+    def _spell(self, text: str) -> list[str]:
+        return [phoneme for part in self._voice.phonemize(text) for phoneme in part if is_sound(phoneme)]
 
 
 class CoquiSpeaker:
@@ -173,14 +190,14 @@ class CoquiSpeaker:
     def speak(self, sentences: str | Iterable[str], style: VoiceStyle) -> Iterator[Audio]:
         """See `Speaker.speak`."""
 
-        def synthesise(text: str) -> np.ndarray:
+        def synthesise(text: str) -> Rendering:
             # Set again for every sentence: two streams of different style may take turns on one model.
             for name, own in self._scales.items():
                 scale = 1 / style.rate if name == "length_scale" else style.variability
                 setattr(self._tts.synthesizer.tts_model, name, own * scale)
             speed = {"speed": style.rate} if self._has_speed else {}
             samples = self._tts.tts(text, split_sentences=False, **self._voice, **speed)
-            return np.asarray(samples, np.float32)[: -self._padding]  # the library ends each sentence with silence
+            return Rendering(np.asarray(samples, np.float32)[: -self._padding])  # it ends each sentence with silence
 
         return _say(sentences, style, self._tts.synthesizer.output_sample_rate, synthesise)
 
@@ -233,19 +250,25 @@ def _write_wav(file: Any, chunks: Iterable[Audio]) -> float:
 
 
 def _say(
-    sentences: str | Iterable[str], style: VoiceStyle, sample_rate_hz: int, synthesise: Callable[[str], np.ndarray]
+    sentences: str | Iterable[str],
+    style: VoiceStyle,
+    sample_rate_hz: int,
+    synthesise: Callable[[str], Rendering],
+    spell: Spell = letters,
 ) -> Iterator[Audio]:
     """Clean and synthesise each sentence, bring it to the style's loudness, put a pause before all but the first."""
     pause = np.zeros(0, np.float32)
     for sentence in split_sentences([sentences]) if isinstance(sentences, str) else sentences:
         text = speakable(sentence)
-        samples = synthesise(text) if text else pause[:0]
+        rendering = synthesise(text) if text else Rendering(pause[:0])
+        samples = rendering.samples
         loudest = float(np.abs(samples).max(initial=0))
         if loudest == 0:
             continue
         level = float(np.sqrt(np.mean(np.square(samples))))
         gain = min(NORMAL_RMS * 10 ** (style.loudness / 20) / level, PEAK / loudest)
-        yield Audio(np.concatenate([pause, samples * np.float32(gain)]), sample_rate_hz)
+        words = time_words(sentence, text, rendering, sample_rate_hz, spell=spell, delay=len(pause))
+        yield Audio(np.concatenate([pause, samples * np.float32(gain)]), sample_rate_hz, words)
         pause = np.zeros(round(style.pause_s * sample_rate_hz), np.float32)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from agent.sentences import speakable, split_sentences
 from agent.speech import Audio, VoiceStyle
+from agent.word_timing import SpokenWord, pair_words
 from memory.types import Episode
 from model.types import CIRCUMPLEX, EMOTIONS, INTENTS, Affect, ModelCard, ReplyBrief, Understanding, Utterance
 from perception.types import Faces, Frames, Modality, Speech, Transcript, UserTurn, Word
@@ -108,8 +109,13 @@ class FakeSpeaker:
         for sentence in split_sentences([sentences]) if isinstance(sentences, str) else sentences:
             if text := speakable(sentence):
                 self.said.append((text, style))
-                n_samples = len(text.split()) * self.sample_rate_hz // 20
-                yield Audio(np.full(n_samples, 0.1, np.float32), self.sample_rate_hz)
+                words, at = [], 0.0
+                for word, part in pair_words(sentence, text):
+                    words.append(SpokenWord(word, at, at + 0.05 * len(part.split())))
+                    at = words[-1].end_s
+                yield Audio(
+                    np.full(round(at * self.sample_rate_hz), 0.1, np.float32), self.sample_rate_hz, tuple(words)
+                )
 
 
 class FakeModel:

