@@ -20,11 +20,19 @@ from .piper_durations import with_durations
 from .sentences import speakable, split_sentences
 from .word_timing import Rendering, Spell, SpokenWord, is_sound, letters, time_words
 
-NORMAL_RMS = 0.07
-"""Root mean square of a sentence at loudness 0: 23 dB below full scale, which leaves room for the peaks."""
+NORMAL_RMS = 0.06
+"""Root mean square of a sentence at loudness 0: 24 dB below full scale, which leaves a bright style room for peaks."""
 
 PEAK = 0.97
 """No sample is louder than this, whatever the style asks for."""
+
+_PIPER_RATES = (0.5, 0.7, 0.9, 1.0, 1.1, 1.5, 2.0)
+_PIPER_SCALES = (2.37, 1.61, 1.21, 1.0, 0.825, 0.545, 0.25)
+"""The length scale at which Piper really speaks at a rate.
+
+It rounds each sound, of which most last about one frame, up to whole ones: at 1 / 0.85 its en_US joe voice is 0.94 as
+fast, not 0.85. Found from that voice's durations before they are rounded, of 1,200 sounds.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +128,7 @@ class PiperSpeaker:
         """See `Speaker.speak`."""
         voice = self._voice.config
         config = self._config(
-            length_scale=voice.length_scale / style.rate,
+            length_scale=voice.length_scale * float(np.interp(style.rate, _PIPER_RATES, _PIPER_SCALES)),
             noise_scale=voice.noise_scale * style.variability,
             noise_w_scale=voice.noise_w_scale * style.variability,
             normalize_audio=False,

@@ -375,13 +375,28 @@ def test_piper_follows_rate_loudness_and_pause(piper):
         return next(piper.speak(SENTENCE, VoiceStyle(variability=0, **style)))
 
     plain = spoken()
-    # Piper rounds each sound up to whole frames, so that fast speech is a little longer than asked for.
-    assert spoken(rate=2).duration_s / plain.duration_s == pytest.approx(0.5, abs=0.15)
-    assert spoken(rate=0.5).duration_s / plain.duration_s == pytest.approx(2, abs=0.3)
+    for rate in (0.5, 0.75, 1.25, 1.6, 2):
+        assert plain.duration_s / spoken(rate=rate).duration_s == pytest.approx(rate, rel=0.12)
     assert rms(spoken(loudness=-6).samples) / rms(plain.samples) == pytest.approx(0.5, rel=0.02)
     for style in STYLES.values():
         audio = next(piper.speak(SENTENCE, style))
         assert rms(audio.samples) == pytest.approx(NORMAL_RMS * 10 ** (style.loudness / 20), rel=0.02)
+
+
+@pytest.mark.weights
+def test_every_style_is_heard_in_rate_level_and_pause(piper):
+    def spoken_s(audio: Audio) -> float:
+        return audio.words[-1].end_s - audio.words[0].start_s
+
+    plain = sum(spoken_s(audio) for audio in piper.speak(SENTENCES[:4], replace(STYLES["plain"], variability=0)))
+    for style in STYLES.values():
+        said = list(piper.speak(SENTENCES[:4], replace(style, variability=0)))
+        assert plain / sum(map(spoken_s, said)) == pytest.approx(style.rate, abs=0.04)
+        for audio in said[1:]:
+            pause, rest = np.split(audio.samples, [round(style.pause_s * audio.sample_rate_hz)])
+            assert not pause.any()
+            assert style.pause_s < audio.words[0].start_s < style.pause_s + 0.25
+            assert rms(rest) == pytest.approx(NORMAL_RMS * 10 ** (style.loudness / 20), rel=0.02)
 
 
 @pytest.mark.weights
