@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.sentences import LONGEST_SENTENCE, speakable, split_sentences
-from agent.speech import NORMAL_RMS, PEAK, STYLES, Audio, CoquiSpeaker, PiperSpeaker, VoiceStyle, _say, write_wav
+from agent.speech import NORMAL_RMS, PEAK, STYLES, Audio, PiperSpeaker, VoiceStyle, _say, write_wav
 from agent.word_timing import Rendering
 from model.weights import locate
 from perception.asr import WhisperAsr
@@ -412,49 +412,7 @@ def test_the_recogniser_understands_what_piper_says(piper):
         assert heard.replace("im", "i am", 1).split() == SENTENCE.lower().rstrip(".").split()
 
 
-# Coqui
-
-
-def test_without_coqui_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "TTS", None)
-    monkeypatch.setitem(sys.modules, "TTS.api", None)
-    with pytest.raises(ImportError, match=r"emox\[coqui\]"):
-        CoquiSpeaker("tts_models/en/ljspeech/vits")
-
-
-@pytest.fixture(scope="module")
-def tiny_vits(tmp_path_factory):
-    """A local Coqui model: VITS, a few channels wide, random weights."""
-    pytest.importorskip("TTS", reason="coqui-tts is not installed; it needs an environment of its own")
-    import torch
-    from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
-    from TTS.tts.models.vits import Vits
-
-    torch.manual_seed(0)
-    sizes = {"hidden_channels": 16, "hidden_channels_ffn_text_encoder": 16, "upsample_initial_channel_decoder": 32}
-    layers = {"num_layers_text_encoder": 1, "num_layers_flow": 1, "num_layers_posterior_encoder": 1, "use_sdp": False}
-    config = VitsConfig(model_args=VitsArgs(**sizes, **layers), text_cleaner="english_cleaners", use_phonemes=False)
-    folder = tmp_path_factory.mktemp("tiny_vits")
-    config.save_json(folder / "config.json")
-    torch.save({"model": Vits(config).state_dict()}, folder / "model.pth")
-    return folder
-
-
-def test_coqui_speaks_from_a_local_folder_in_the_style(tiny_vits):
-    speaker = CoquiSpeaker(tiny_vits)
-    fast, slow = ([*speaker.speak("Hello there. How are you?", VoiceStyle(rate=rate))] for rate in (2, 0.5))
-    assert len(fast) == len(slow) == 2
-    assert fast[0].sample_rate_hz == 22050
-    assert slow[0].duration_s > 1.5 * fast[0].duration_s
-    assert rms(fast[0].samples) == pytest.approx(NORMAL_RMS, rel=0.02)
-    # The half second of silence that the library adds after a sentence is gone.
-    assert np.abs(fast[0].samples[-2000:]).max() > 0
-
-
-def test_coqui_names_a_folder_without_a_model(tmp_path):
-    pytest.importorskip("TTS", reason="coqui-tts is not installed; it needs an environment of its own")
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        CoquiSpeaker(tmp_path)
+# The fake
 
 
 def test_the_fake_speaker_keeps_the_contract():
