@@ -1,12 +1,14 @@
 # make run    talk with it: in a terminal by typing, elsewhere as a short spoken demonstration
 # make test   style, types and all tests
 # make bench  how fast it is here
+# make test-coqui  the tests of Coqui's voices, in an environment of their own (5.5 GB, a few minutes the first time)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COQUI := .venv-coqui
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test test-coqui lint bench clean
 
 setup: $(READY)
 
@@ -34,8 +36,19 @@ lint: $(READY)
 test: lint
 	@$(BIN)/python -m pytest
 
+# Coqui brings torchaudio, which must not stand beside the CPU torch of .venv: see docs/voices.md.
+$(COQUI)/.ready: pyproject.toml
+	@test -x $(COQUI)/bin/python || $(PYTHON) -m venv $(COQUI)
+	@$(COQUI)/bin/python -m pip install --quiet --progress-bar on torch==2.11.0 torchaudio==2.11.0 torchcodec coqui-tts \
+		six numpy pytest pytest-asyncio langgraph langgraph-checkpoint-sqlite platformdirs pydantic-settings
+	@$(COQUI)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test-coqui: $(COQUI)/.ready
+	@$(COQUI)/bin/python -m pytest tests/agent/test_coqui.py
+
 bench: $(READY)
 	@$(BIN)/python -m bench.turn
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(COQUI) build *.egg-info

@@ -45,6 +45,18 @@ class ConsentSettings(BaseModel):
         return Consent(text=self.text, voice=self.voice, face=self.face)
 
 
+class VoiceSettings(BaseModel):
+    """A voice of a Coqui model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    speaker: str | None = None
+    """Name of one, of a model with several."""
+
+    reference: Path | None = None
+    """Recording whose voice to take on, for models that clone; use it only with that person's consent."""
+
+
 class Settings(BaseSettings):
     """All settings, each with its default."""
 
@@ -70,6 +82,15 @@ class Settings(BaseSettings):
 
     speaker: str = "piper"
     """`piper`, or `coqui:MODEL`, where MODEL is a released model's name or a folder."""
+
+    speaker_voice: VoiceSettings = Field(default_factory=VoiceSettings)
+    """Which of a Coqui model's voices."""
+
+    speaker_styles: dict[str, VoiceSettings] = Field(default_factory=dict)
+    """Manner of speaking (plain, warm, calm, bright) -> another voice for it."""
+
+    speaker_language: str | None = None
+    """What a Coqui model of several languages speaks, such as `en`."""
 
     reply_model: str | None = None
     """Name of a model behind an OpenAI-compatible endpoint that words the replies; by default Nano-EmoX does."""

@@ -390,6 +390,13 @@ def test_the_disclosure_comes_at_first_contact_only():
     assert again.disclosure is None
 
 
+@pytest.mark.parametrize(("feeling", "style"), [("sad", "calm"), ("happy", "bright"), ("fear", "calm")])
+def test_the_voice_takes_the_style_of_the_plan(feeling, style):
+    speaker = FakeSpeaker()
+    list(agent_of(speaker=speaker).events(f"I am {feeling} about my cat, she ran away.", speak=True))
+    assert {said for _, said in speaker.said} == {STYLES[style]}
+
+
 def test_the_reply_is_spoken_sentence_by_sentence_in_the_plans_voice(tmp_path):
     speaker = FakeSpeaker()
     out = tmp_path / "reply.wav"
