@@ -57,13 +57,14 @@ def score(
     scores = {}
     for task, choice in choices.items():
         question, branches = asked[task]
-        last = hidden[question][-1:]
-        rows = [
-            torch.cat([last, hidden[branch]]) if branch in hidden else last for branch in branches
-        ]  # the states that predict each candidate's tokens
-        log_p = head(torch.cat(rows)).float().log_softmax(-1)
+        grown = [hidden[branch] for branch in branches if branch in hidden]
+        logits = head(torch.cat([hidden[question][-1:], *grown])).float()  # the question's last state serves them all
+        rows, next_row = [], 1
+        for candidate in choice.candidates:
+            rows += [0, *range(next_row, next_row + len(candidate) - 1)]
+            next_row += len(candidate) - 1
         targets = torch.tensor([token for candidate in choice.candidates for token in candidate])
-        token_log_p = log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
+        token_log_p = (logits[rows, targets.to(logits.device)] - logits.logsumexp(-1)[rows]).cpu()
         per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
         scores[task] = torch.stack([part.sum() for part in per_candidate])
     return scores, {branch: states[-1] for branch, states in hidden.items()}
