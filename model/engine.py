@@ -225,23 +225,38 @@ class LocalModel:
 
     @on_device
     @torch.inference_mode()
-    def understand(self, prefix: Prefix, affect: Affect, *, name: bool = True) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(
+        self, prefix: Prefix, affect: Affect, *, in_haste: bool = False
+    ) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2, and level 1's open words: cause and intent are scored while the open words are decoded.
 
-        Scenario and cause are quotations: a small model that may invent a scene will.
+        Scenario and cause are quotations: a small model that may invent a scene will. In haste the cause is sought in
+        what is said now, which is as often right (docs/RESULTS.md, causes), and mostly nothing is left to ask.
         """
         cache = prefix.cache
-        quotable = _quotable(prefix)
-        choices = {"intent": self._choice("intent", _told(prefix), INTENTS)}
+        lines = [*(line.text for line in prefix.history), prefix.turn.text]
+        quotable = [one for one in _quotable(prefix) if not in_haste or one[0] == len(lines) - 1]
+        choices: dict[str, Choice] = {}
+        if not in_haste or prefix.turn.text.rstrip().endswith("?"):
+            choices["intent"] = self._choice("intent", _told(prefix), INTENTS)
         if len(quotable) > 1:
             choices["cause"] = self._cause_choice(prefix, affect.emotion, quotable)
-        branch = self._open_question(prefix) if name else None
-        scores, states = score(cache, choices, self._embed, self._head)
-        words = self._open_answer(prefix, branch, states[branch]) if branch is not None else ()
-        cache.prune([prefix.whole])
+        branch = None if in_haste else cache.fork(prefix.whole)
+        if branch is not None:
+            cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
+        scores: dict[str, Tensor] = {}
+        words: list[int] = []
+        if choices:
+            scores, states = score(cache, choices, self._embed, self._head)
+            if branch is not None:
+                rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
+                started = {branch: states[branch]}
+                words = [t for _, t in decode(cache, started, {branch: rules}, self._embed, self._head)]
+            cache.prune([prefix.whole])
 
-        intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
-        lines = [*(line.text for line in prefix.history), prefix.turn.text]
+        intents: dict[str, float] = {}
+        if "intent" in scores:
+            intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
         line, cause = len(lines) - 1, prefix.turn.text
         if quotable:
             line, cause = quotable[int(scores["cause"].argmax()) if "cause" in scores else 0]
@@ -249,20 +264,10 @@ class LocalModel:
             scenario=_shorten(lines[line]),
             cause=cause,
             evidence=next((sentence for sentence in sentences(lines[line]) if cause in sentence), lines[line]),
-            intent=max(intents, key=intents.__getitem__),
+            intent=max(intents, key=intents.__getitem__, default=""),
             intents=intents,
         )
-        return understanding, words
-
-    @on_device
-    @torch.inference_mode()
-    def name_feelings(self, prefix: Prefix) -> tuple[str, ...]:
-        """Level 1's open words, where `understand` left them out."""
-        _told(prefix)
-        branch = self._open_question(prefix)
-        words = self._open_answer(prefix, branch, prefix.cache.run()[branch][-1])
-        prefix.cache.prune([prefix.whole])
-        return words
+        return understanding, open_words(self.processor.text(words))
 
     @on_device
     @torch.inference_mode()
@@ -333,16 +338,6 @@ class LocalModel:
             if not text.endswith("\ufffd"):  # half of a character: wait for the rest
                 yield text[told:]
                 told = len(text)
-
-    def _open_question(self, prefix: Prefix) -> int:
-        branch = prefix.cache.fork(prefix.whole)
-        prefix.cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
-        return branch
-
-    def _open_answer(self, prefix: Prefix, branch: int, state: Tensor) -> tuple[str, ...]:
-        rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
-        words = decode(prefix.cache, {branch: state}, {branch: rules}, self._embed, self._head)
-        return open_words(self.processor.text([token for _, token in words]))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]

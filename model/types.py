@@ -158,14 +158,14 @@ class AffectModel(Protocol):
     def perceive(self, prefix: Any) -> Affect:
         """Level 1: sentiment and emotion. `open` is still empty; `understand` decodes it."""
 
-    def understand(self, prefix: Any, affect: Affect, *, name: bool = True) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(
+        self, prefix: Any, affect: Affect, *, in_haste: bool = False
+    ) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2: scenario, cause and intent; and level 1's open-vocabulary words, decoded in the same batch.
 
-        With `name` off, the words are left for `name_feelings`.
+        In haste only what a reply is made of is asked: the cause is sought in what is said now, the intent is left out
+        ("", no `intents`) unless it is a question, and there are no open words.
         """
-
-    def name_feelings(self, prefix: Any) -> tuple[str, ...]:
-        """Level 1's open-vocabulary words."""
 
     def empathize(self, prefix: Any, brief: ReplyBrief) -> Iterator[str]:
         """Level 3: the reply, streamed as pieces of text."""

@@ -18,6 +18,7 @@ from agent.events import (
     Perceived,
     Planned,
     Remembered,
+    Replied,
     ReplyText,
     Screened,
     Spoken,
@@ -66,7 +67,7 @@ def kinds(events):
 
 def test_a_typed_turn_goes_through_every_level():
     events = list(agent_of().events("I am sad about my cat, she ran away yesterday."))
-    assert kinds(events) == [Started, Heard, Perceived, Screened, Understood, Planned, Remembered, Finished]
+    assert kinds(events) == [Started, Heard, Perceived, Screened, Understood, Planned, Remembered, Replied, Finished]
     result = events[-1].result
     assert result.affect.emotion == "sad"
     assert result.affect.open == ("sad",)
