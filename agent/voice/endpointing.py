@@ -48,15 +48,17 @@ _FILLER = re.compile(r"u+h+|u+m+|e+r+m*|e+h*m+|h+m+|m{2,}|a+h+")
 _WANTS_MORE = frozenset({
     "and", "but", "or", "nor", "because", "cause", "cuz", "since", "although", "unless", "until", "while", "whereas",
     "if", "whether", "so", "than", "as", "the", "a", "an", "my", "your", "our", "their", "every", "very",
-    "of", "with", "from", "to", "at", "for", "into", "during", "between", "without", "against",
+    "of", "to", "in", "into", "during", "between", "without", "against",
     "i", "we", "he", "she", "they", "i'm", "you're", "we're", "they're", "it's", "he's", "she's", "that's", "there's",
     "what's", "i've", "you've", "we've", "they've", "i'd", "he'd", "she'd", "we'd", "they'd", "i'll", "you'll", "he'll",
     "she'll", "we'll", "they'll", "am", "is", "are", "was", "were", "been", "being", "gonna", "wanna",
 })  # fmt: skip
-"""Words after which a sentence is seldom over."""
+"""Words after which a sentence is seldom over; an "and" that hangs is often heard as "in". Not "with", "for" and others
+that end one as often ("hard to deal with")."""
 _CLOSES = re.compile(
     r".*\b(?:(?:think|hope|guess|believe|suppose|afraid|said|told (?:me|you)|even|or) so"
-    r"|(?:want|wants|wanted|have|need|needed|had|used|going|supposed|able|try) to"
+    r"|(?:want|wants|wanted|have|need|needed|had|used|going|supposed|able|try|talk|speak|listen|turn|relate) to"
+    r"|(?:come|came|coming|let \w+|move|moved|moving|give|gave|giving) in"
     r"|(?:yes|no|yeah|so|who|what|how|where|way)\W+\w+ (?:am|is|are|was|were))"
 )
 """Sentences that end in one of them all the same."""
