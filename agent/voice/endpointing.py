@@ -21,9 +21,9 @@ class Waits:
     Chosen on the development half of `python -m bench.endpointing` where no other source is named.
     """
 
-    sure: float = 0.5
+    sure: float = 0.6
     """For a calm sentence that sounds complete. A reply takes longer than this to be ready, so it costs no time."""
-    unsure: float = 0.9
+    unsure: float = 0.8
     """More, if by its sound the turn is not complete at all; in between in proportion."""
     hesitation: float = 0.9
     """More after a filler or a word that wants another: "um" announces a delay (Clark and Fox Tree 2002,
@@ -101,7 +101,8 @@ def wait_s(complete: float, text: str, affect: Affect | None, waits: Waits = WAI
     """How long to wait before the turn counts as over.
 
     Args:
-        complete: probability in [0, 1] that the turn is complete by its sound; smart-turn's, for one.
+        complete: probability in [0, 1] that the turn is complete by its sound: smart-turn's, asked after 0.2 s of
+            silence about what was said since the pause before. Asked about the whole turn it knows less.
         text: what was said so far, as a recogniser that punctuates writes it; may be empty.
         affect: what the person seems to feel, or None where that is not known yet.
         waits: what the wait is made of.
