@@ -178,11 +178,11 @@ def _real_turns(data: Path, rng: random.Random) -> Iterator[Turn]:
         for kind, size in REAL_SIZES.items():
             for n in range(size):
                 first = own.pop()
-                chosen = [Path(first.clip.sound)]
+                chosen = [Path(first.clip.sound or "")]
                 if kind == "real pair":
                     second = next(one for one in own if (one.speaker, one.label) == (first.speaker, first.label))
                     own.remove(second)
-                    chosen.append(Path(second.clip.sound))
+                    chosen.append(Path(second.clip.sound or ""))
                 pieces = tuple(STATEMENTS[clip.name.split("-")[4]] for clip in chosen)
                 if kind == "real cut":
                     words, cut = pieces[0].split(), rng.choice(CUTS)
@@ -232,12 +232,12 @@ def read_moments(everything: Sequence[Turn], settings: Settings) -> list[Moment]
                 readings = []
                 for heard, last in _heard(turn, sound):
                     text = asr.transcribe(Speech(heard)).text
-                    affect = asdict(model.perceive(model.attend(UserTurn(text, Speech(heard)))))
+                    felt = asdict(model.perceive(model.attend(UserTurn(text, Speech(heard)))))
                     readings.append({
                         "complete": smart_turn.complete(last),
                         "complete_turn": smart_turn.complete(heard),
                         "text": text,
-                        "affect": {name: affect[name] for name in affect if name not in ("open", "absent")},
+                        "affect": {name: felt[name] for name in felt if name not in ("open", "absent")},
                     })  # fmt: skip
                 known[keys[turn.id]] = {"sha256": keys[turn.id], "readings": readings}
                 rows.write(json.dumps(known[keys[turn.id]]) + "\n")
@@ -308,7 +308,8 @@ def _cut(whole: np.ndarray, pieces: Sequence[str]) -> list[np.ndarray]:
 
 
 def _recorded(turn: Turn, asr: Asr) -> list[np.ndarray]:
-    whole = [_trimmed(read_clip(clip, want_frames=False).speech.samples) for clip in turn.clips]
+    clips = [read_clip(clip, want_frames=False).speech for clip in turn.clips]
+    whole = [_trimmed(clip.samples) for clip in clips if clip is not None]
     if turn.kind != "real cut":
         return whole
     words, n_words = asr.transcribe(Speech(whole[0])).words, len(turn.pieces[0].split())

@@ -31,8 +31,8 @@ class Waits:
     question: float = 0.15
     """Less after a question: whoever asks waits for the answer."""
     distress: float = 0.4
-    """More for somebody surely sad or afraid, whose pauses are longer (Ellgring and Scherer 1996,
-    doi:10.1007/BF02253071) and whom to interrupt is worst. A choice: no set here says how long."""
+    """More for somebody surely sad or afraid, whom to interrupt is worst. Depressed people's pauses are longer than
+    when they have recovered (Ellgring and Scherer 1996, doi:10.1007/BF02253071); how long is a choice."""
     least: float = 0.25
     most: float = 3.0
     """No wait is shorter or longer, whatever the parts say."""
