@@ -11,6 +11,7 @@ support, or what was said about a subject.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,16 +40,27 @@ def build_graph(
 ) -> CompiledStateGraph[TurnState, None, TurnState, TurnState]:
     """Wire the nodes; routing on low confidence and on modalities that disagree happens inside `plan`."""
     graph = StateGraph(TurnState)
-    graph.add_node("listen", partial(nodes.listen, turns=turns, ears=ears))
-    graph.add_node("perceive", partial(nodes.perceive, turns=turns, model=model))
-    graph.add_node("screen", partial(nodes.screen, store=store))
-    graph.add_node("support", partial(nodes.support, locale=locale))
-    graph.add_node("recall", partial(nodes.recall, turns=turns, store=store))
-    graph.add_node("understand", partial(nodes.understand, turns=turns, model=model))
-    graph.add_node("plan", nodes.plan)
-    graph.add_node("empathize", partial(nodes.empathize, turns=turns, reply_model=reply_model))
-    graph.add_node("reflect", partial(nodes.reflect, turns=turns, model=model))
-    graph.add_node("remember", partial(nodes.remember, turns=turns, store=store, version=model.card.version))
+
+    def add(name: str, step: Callable[..., TurnState]) -> None:
+        def node(state: TurnState) -> TurnState:
+            update = step(state)
+            playback = turns[state["turn_id"]].playback
+            if playback is not None:
+                playback.check()  # a step of a turn given up meanwhile must not be kept: later ones may have been
+            return update
+
+        graph.add_node(name, node)
+
+    add("listen", partial(nodes.listen, turns=turns, ears=ears))
+    add("perceive", partial(nodes.perceive, turns=turns, model=model))
+    add("screen", partial(nodes.screen, store=store))
+    add("support", partial(nodes.support, locale=locale))
+    add("recall", partial(nodes.recall, turns=turns, store=store))
+    add("understand", partial(nodes.understand, turns=turns, model=model))
+    add("plan", nodes.plan)
+    add("empathize", partial(nodes.empathize, turns=turns, reply_model=reply_model))
+    add("reflect", partial(nodes.reflect, turns=turns, model=model))
+    add("remember", partial(nodes.remember, turns=turns, store=store, version=model.card.version))
 
     def first(state: TurnState) -> str:
         return "perceive" if turns[state["turn_id"]].turn is not None else "listen"

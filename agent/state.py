@@ -123,6 +123,20 @@ class Playback:
         if not self._delivery.done():
             self._delivery.set_exception(TurnDropped())
 
+    @property
+    def over(self) -> bool:
+        """Whether nobody hears more of it."""
+        return self._delivery.done()
+
+    def check(self) -> None:
+        """Go on, unless the turn was given up.
+
+        Raises:
+            TurnDropped: it was.
+        """
+        if self._delivery.done():
+            self._delivery.result()
+
     def wait(self) -> Delivery:
         """Wait for what was heard.
 

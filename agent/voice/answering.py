@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Answer:
     called from the event loop.
 
     Args:
+        speak: say it aloud; else it is read.
         before: the answer to the turn before, whose memory this one builds on.
     """
 
@@ -42,10 +44,13 @@ class Answer:
         turn: UserTurn,
         tell: Callable[[Answer, Event | Exception | None], None],
         *,
+        speak: bool = True,
         before: Answer | None = None,
         **options: Any,
     ) -> None:
+        self.id = uuid.uuid4().hex[:16]
         self.turn = turn
+        self.speaks = speak
         self.words: list[Word] = []
         self.text = ""
         self.result: TurnResult | None = None
@@ -53,7 +58,9 @@ class Answer:
         self.n_heard = 0
         self._playback = Playback()
         self._dropped = threading.Event()
-        self._thread = threading.Thread(target=self._think, args=(agent, tell, before, options), daemon=True)
+        self._thread = threading.Thread(
+            target=self._think, args=(agent, tell, before, options | {"speak": speak}), daemon=True
+        )
         self._thread.start()
 
     def take(self, event: Event) -> None:
@@ -71,28 +78,24 @@ class Answer:
 
     @property
     def heard_whole(self) -> bool:
-        """Whether all of it was said and heard."""
+        """Whether all of it was said and heard, or shown."""
         return self.complete and self.n_heard == len(self.words)
 
     def close(self) -> None:
-        """Nobody hears more of it: the turn is remembered with what was heard."""
-        if self.heard_whole:
-            self._playback.heard(self.text.strip())
+        """Nobody hears more of it: the turn is remembered with what was heard, or shown."""
+        if self.heard_whole or not self.speaks:
+            self._playback.heard(self.text.strip(), cut_off=not self.complete)
         else:
             self._playback.heard(" ".join(word.text for word in self.words[: self.n_heard]), cut_off=True)
-
-    def show(self) -> None:
-        """It is read, not heard: the turn is remembered with all of it."""
-        self._playback.heard(self.text.strip())
 
     def drop(self) -> None:
         """It was never meant: the turn goes on, or is over in another way."""
         self._dropped.set()
         self._playback.drop()
 
-    def join(self) -> None:
-        """Wait until it is remembered or dropped."""
-        self._thread.join()
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until it is remembered or dropped, or for so long."""
+        self._thread.join(timeout_s)
 
     def _think(
         self,

@@ -56,8 +56,7 @@ from agent.speech import STYLES
 from perception.types import Absence, UserTurn
 
 from .answering import Answer, Word, words_of
-from .endpointing import is_nothing
-from .frames import Felt, HeardSoFar, HearingFailed, WordFrame
+from .frames import Answering, Felt, HeardSoFar, HearingFailed, WordFrame
 from .timing import TurnTiming
 
 logger = logging.getLogger(__name__)
@@ -102,15 +101,17 @@ class Companion(FrameProcessor):
         self._n_played = 0
         self._n_written = 0
         self._speaks = True
-        self._sounded = False  # something of the answer was played
+        self._reached = False  # something of the answer was heard, or shown where it has no sound
         self._person_speaks = False
         self._turn_over = False
         self._failed = False
         self._heard: HeardSoFar | None = None
         self._told: asyncio.Queue[_Told] = asyncio.Queue()
         self._lock = asyncio.Lock()  # what is played and what is held are decided one after the other
+        self._encouraged = False  # since the person last said something
         self._listener: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._saying: asyncio.Task[None] | None = None
         self._timings: dict[Answer, TurnTiming] = {}
 
     # ---- frames ------------------------------------------------------------------------------------------------------
@@ -123,6 +124,7 @@ class Companion(FrameProcessor):
         async with self._lock:
             if isinstance(frame, VADUserStartedSpeakingFrame):
                 self._person_speaks, self._turn_over, self._failed, self._heard = True, False, False, None
+                self._encouraged = False
                 if self._state == "ahead":
                     self._drop()
             elif isinstance(frame, VADUserStoppedSpeakingFrame):
@@ -152,25 +154,28 @@ class Companion(FrameProcessor):
         await super().cleanup()
         self._close()
         self._drop()
-        for task in (self._listener, self._watch):
-            if task is not None:
-                await self.cancel_task(task)
+        for task in (self._listener, self._watch, self._saying):
+            await self._end(task)
         if self._before is not None:
-            await asyncio.to_thread(self._before.join)
+            await asyncio.to_thread(self._before.join, PATIENCE_S)
+        while not self._told.empty():
+            answer, event = self._told.get_nowait()
+            if isinstance(event, Finished):
+                self._finish(answer, event.result)
 
-    def heard(self, number: int) -> None:
-        """The output played a word of the answer."""
-        if self._answer is None:
+    def heard(self, word: WordFrame) -> None:
+        """The output played a word."""
+        if self._answer is None or word.context_id != self._answer.id:
             return
-        self._answer.heard_up_to(number)
+        self._answer.heard_up_to(word.number)
         if self._answer.heard_whole:
             self._close()
 
-    def played(self) -> None:
-        """The output played the first sample of something."""
-        if self._answer is not None and self._state == "playing":
-            self._sounded = True
+    async def played(self, context_id: str | None) -> None:
+        """The output played a sound of the answer of that id."""
+        if self._answer is not None and context_id == self._answer.id and self._state == "playing":
             self._timings[self._answer].mark("played")
+            await self._reaches()
 
     async def greet(self) -> None:
         """Say hello, and at first contact what is read of them."""
@@ -181,9 +186,10 @@ class Companion(FrameProcessor):
             await self._say(f"Hello. {told or 'It is good to hear from you.'} How are you today?")
 
     async def encourage(self) -> None:
-        """Nobody has said anything for a while: say that there is time."""
+        """Nobody has said anything for a while: say that there is time, once."""
         async with self._lock:
-            if self._answer is None:
+            if self._answer is None and not self._encouraged:
+                self._encouraged = True
                 await self._say(STILL_HERE)
 
     # ---- the answer --------------------------------------------------------------------------------------------------
@@ -191,7 +197,7 @@ class Companion(FrameProcessor):
     async def _think(self) -> None:
         """Think of an answer to the turn so far."""
         heard = self._heard
-        if self._state != "ahead" or heard is None or is_nothing(heard.turn.text):
+        if self._state != "ahead" or heard is None or heard.nothing:
             return
         self._drop()
         self._start(heard.turn, heard.ahead)
@@ -214,7 +220,7 @@ class Companion(FrameProcessor):
             self._agent, turn, tell, before=self._before, speak=self._speaks, ahead=ahead, **self._options
         )
         self._timings[self._answer] = TurnTiming()
-        self._state, self._n_played, self._n_written, self._sounded = "ahead", 0, 0, False
+        self._state, self._n_played, self._n_written, self._reached = "ahead", 0, 0, False
 
     def _drop(self) -> None:
         """The answer was never meant."""
@@ -228,7 +234,7 @@ class Companion(FrameProcessor):
         """Play nothing more for now."""
         if self._state != "playing":
             return
-        if not self._sounded:
+        if not self._reached:
             self._drop()  # answered too early; `Hearing` still has what they said
         elif self._person_speaks:
             self._state = "held"
@@ -237,7 +243,7 @@ class Companion(FrameProcessor):
 
     async def _give_the_floor(self) -> None:
         """The person begins a turn."""
-        if self._state == "playing" and not self._sounded:
+        if self._state == "playing" and not self._reached:
             self._drop()
         self._close()
         await self._think()  # of what was heard before it was known to be a turn
@@ -262,14 +268,15 @@ class Companion(FrameProcessor):
             return
         self._timings[self._answer].mark("turn_end")
         self._state = "playing"
-        if self._watch is not None:
-            await self.cancel_task(self._watch)
+        await self._end(self._watch)
         self._watch = self.create_task(self._watch_over(self._answer))
         await self.push_frame(LLMFullResponseStartFrame())
         await self._advance()
 
     async def _go_on(self) -> None:
         """It was no turn: play on from the word at which it stopped."""
+        if self._state == "ahead":
+            self._drop()  # the agent had just said all, and a "mm-hm" needs no answer
         if self._state != "held" or self._answer is None:
             return
         self._state, self._n_played = "playing", self._answer.n_heard
@@ -283,37 +290,60 @@ class Companion(FrameProcessor):
         if len(answer.text) > self._n_written:
             await self.push_frame(LLMTextFrame(answer.text[self._n_written :]))
             self._n_written = len(answer.text)
+            if not answer.speaks:
+                await self._reaches()
         if self._n_played == answer.n_heard and self._n_played < len(answer.words):
-            await self.push_frame(TTSStartedFrame())
+            await self.push_frame(TTSStartedFrame(context_id=answer.id))
         while self._n_played < len(answer.words):
-            await self._play(answer.words[self._n_played], self._n_played)
+            await self._play(answer.words[self._n_played], self._n_played, answer.id)
             self._n_played += 1
         if answer.complete:
             await self.push_frame(TTSStoppedFrame())
             await self.push_frame(LLMFullResponseEndFrame())
             if answer.heard_whole:  # it had no sound, or all of it was played before its end was known
+                await self._reaches()
                 self._close()
 
-    async def _play(self, word: Word, number: int) -> None:
+    async def _play(self, word: Word, number: int, context_id: str | None = None) -> None:
         await self.push_frame(TTSAudioRawFrame(word.sound, word.sample_rate_hz, 1))
-        await self.push_frame(WordFrame(word.text, TextType.WORD, number=number))
+        await self.push_frame(WordFrame(word.text, TextType.WORD, context_id, number=number))
+
+    async def _reaches(self) -> None:
+        """The answer reaches the person: from now on they cannot take it for a pause of theirs."""
+        if not self._reached:
+            self._reached = True
+            await self.push_frame(Answering(), FrameDirection.UPSTREAM)
 
     async def _say(self, text: str) -> None:
         """Say something that is no answer and is not remembered."""
+        await self.push_frame(Answering(), FrameDirection.UPSTREAM)
         await self.push_frame(LLMFullResponseStartFrame())
         await self.push_frame(LLMTextFrame(text))
-        if self._speaks:
-            await self.push_frame(TTSStartedFrame())
-            try:
-                sounds = await asyncio.to_thread(lambda: list(self._agent.speaker.speak(text, STYLES["warm"])))
-            except Exception as error:
-                logger.error("the voice failed: %s", type(error).__name__)
-                sounds = []
-            for sound in sounds:
-                for word in words_of(sound):
-                    await self._play(word, -1)
-            await self.push_frame(TTSStoppedFrame())
         await self.push_frame(LLMFullResponseEndFrame())
+        await self._end(self._saying)
+        if self._speaks:
+            self._saying = self.create_task(self._sound(text))
+
+    async def _sound(self, text: str) -> None:
+        """Say it aloud, unless somebody speaks by the time the voice has it."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                sounds = await asyncio.to_thread(lambda: list(self._agent.speaker.speak(text, STYLES["warm"])))
+        except Exception as error:
+            logger.error("the voice failed: %s", type(error).__name__)
+            return
+        async with self._lock:
+            if self._person_speaks or self._state != "ahead":
+                return
+            await self.push_frame(TTSStartedFrame())
+            for sound in sounds:
+                for number, word in enumerate(words_of(sound)):
+                    await self._play(word, number)
+            await self.push_frame(TTSStoppedFrame())
+
+    async def _end(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            await self.cancel_task(task)
 
     async def _read(self, frame: LLMMessagesAppendFrame) -> None:
         """Answer what was typed."""
@@ -321,6 +351,7 @@ class Companion(FrameProcessor):
         lines = [message["content"] for message in messages if message.get("role") == "user"]
         if not lines or not frame.run_llm:
             return
+        self._encouraged = False
         self._close()
         self._drop()
         absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
@@ -364,9 +395,8 @@ class Companion(FrameProcessor):
             case Unspoken(error=error):
                 logger.error("the voice failed: %s", type(error).__name__)
                 await self._tell("error", text="The voice failed; the reply is shown in words only.")
-            case Replied() if not self._speaks:
+            case Replied() if not answer.speaks:
                 answer.complete = True
-                answer.show()
             case AllSpoken():
                 answer.complete = True
             case Exception():
@@ -395,12 +425,17 @@ class Companion(FrameProcessor):
         async with self._lock:
             if answer is self._answer and not answer.words:
                 await self._fail(answer, TimeoutError())
+                self._before = None  # whoever stalls is not waited for
 
     def _finish(self, answer: Answer, result: TurnResult) -> None:
         timing = self._timings.pop(answer, None)
-        if timing is not None:
+        if timing is None:
+            return
+        try:
             timing.trace(result.turn_id)
             self._report(result, timing)
+        except Exception as error:  # whoever keeps the figures must not end the conversation
+            logger.error("turn %s was not reported: %s", result.turn_id, type(error).__name__)
 
 
 class Echo(FrameProcessor):
@@ -409,12 +444,15 @@ class Echo(FrameProcessor):
     def __init__(self, companion: Companion, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._companion = companion
+        self._plays: str | None = None  # the answer whose sound it is
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """See `FrameProcessor.process_frame`."""
         await super().process_frame(frame, direction)
-        if isinstance(frame, TTSAudioRawFrame):
-            self._companion.played()
-        elif isinstance(frame, WordFrame) and frame.number >= 0:
-            self._companion.heard(frame.number)
+        if isinstance(frame, TTSStartedFrame):
+            self._plays = frame.context_id
+        elif isinstance(frame, TTSAudioRawFrame):
+            await self._companion.played(self._plays)
+        elif isinstance(frame, WordFrame):
+            self._companion.heard(frame)
         await self.push_frame(frame, direction)

@@ -8,7 +8,9 @@ from typing import Any
 from pipecat.frames.frames import SystemFrame, TTSTextFrame
 
 from model.types import Affect
-from perception.types import UserTurn
+from perception.types import Absence, UserTurn
+
+from .endpointing import is_nothing
 
 
 @dataclass
@@ -27,12 +29,24 @@ class HeardSoFar(SystemFrame):
     noticed: float
     ahead: Any = None
 
+    @property
+    def nothing(self) -> bool:
+        """Whether no word was said. Where words may not be read, speech that may be is taken for something."""
+        if self.turn.absent.get("text") is Absence.NO_CONSENT:
+            return self.turn.speech is None
+        return is_nothing(self.turn.text)
+
 
 @dataclass
 class Felt(SystemFrame):
     """What the person seems to feel, by what was heard so far."""
 
     affect: Affect
+
+
+@dataclass
+class Answering(SystemFrame):
+    """Something the agent says reaches the person from now on: what they say next belongs to another turn."""
 
 
 @dataclass
@@ -44,9 +58,9 @@ class HearingFailed(SystemFrame):
 
 @dataclass
 class WordFrame(TTSTextFrame):
-    """A word of the reply, which follows its sound through the output: where it arrives, the sound was played.
+    """A word of the agent, which follows its sound through the output: where it arrives, the sound was played.
 
-    `number` counts the words of the reply from 0.
+    `context_id` is that of the answer, or None for something that is no answer; `number` counts its words from 0.
     """
 
     number: int = 0

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from pipecat.frames.frames import (
-    BotStartedSpeakingFrame,
     Frame,
     InputAudioRawFrame,
     InputImageRawFrame,
@@ -31,7 +30,7 @@ from pipecat.utils.time import time_now_iso8601
 from agent.nodes import Ears
 from perception.types import MODALITIES, SAMPLE_RATE_HZ, Absence, Frames, Modality, Speech, Transcript, UserTurn
 
-from .frames import HeardSoFar, HearingFailed
+from .frames import Answering, HeardSoFar, HearingFailed
 
 logger = logging.getLogger(__name__)
 
@@ -85,18 +84,22 @@ class Hearing(FrameProcessor):
         self._overhear = overhear
         self._listening: asyncio.Task[None] | None = None
         self._overhearing: asyncio.Task[None] | None = None
+        self._sound = bytearray()
+        self._speaking = False
+        self._speech_at = self._silent_at = 0  # in the sound: where speech last began, with what was before, and ended
+        self._speaking_since = self._silent_since = time.monotonic()
         self._forget()
 
     def _forget(self) -> None:
-        """A new turn, of which nothing is known but the sound just now."""
-        self._sound = bytearray(getattr(self, "_sound", b"")[-_bytes(PREROLL_S) :])
+        """A new turn, of which nothing is known but the sound just now; speech that goes on belongs to it."""
+        del self._sound[: self._speech_at if self._speaking else max(self._silent_at, self._before_now())]
         self._pictures: list[tuple[float, np.ndarray]] = []
-        self._in_turn = False
+        self._in_turn = self._speaking
+        self._speech_at = self._silent_at = 0
         self._settled, self._settled_at = "", 0
         self._last = Transcript("", "")
         self._last_at = 0
         self._ahead: Any = None
-        self._speaking_since = self._silent_since = time.monotonic()
 
     async def cleanup(self) -> None:
         """Stop listening."""
@@ -120,15 +123,15 @@ class Hearing(FrameProcessor):
         elif isinstance(frame, UserSpeakingFrame):
             self._read_ahead()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
+            self._speaking = False
             self._silent_since = time.monotonic() - frame.stop_secs
+            self._silent_at = max(0, len(self._sound) - _bytes(frame.stop_secs))
             await self._stop_listening()
             self._listening = self.create_task(self._listen())
         elif isinstance(frame, UserStoppedSpeakingFrame):
             await self._turn_ends()
-        elif isinstance(frame, UserBackchannelFrame):
+        elif isinstance(frame, UserBackchannelFrame | Answering):
             self._forget()
-        elif isinstance(frame, BotStartedSpeakingFrame):
-            self._forget()  # answered; until now the person could have gone on
         await self.push_frame(frame, direction)
 
     async def _speech_begins(self, frame: VADUserStartedSpeakingFrame) -> None:
@@ -139,7 +142,12 @@ class Hearing(FrameProcessor):
         elif now - self._silent_since >= PAUSE_S and self._last_at - self._settled_at > _bytes(SETTLED_S):
             self._settled = f"{self._settled} {self._last.text}".strip()
             self._settled_at = self._last_at
-        self._speaking_since = now - frame.start_secs
+        self._speaking, self._speaking_since = True, now - frame.start_secs
+        self._speech_at = max(self._silent_at, self._before_now())
+
+    def _before_now(self) -> int:
+        """Where in the sound that lies which is kept from before speech is noticed."""
+        return max(0, len(self._sound) - _bytes(PREROLL_S))
 
     async def _stop_listening(self) -> None:
         if self._listening is not None:
@@ -225,7 +233,7 @@ class Hearing(FrameProcessor):
         text = f"{self._settled} {self._last.text}".strip()
         if text:
             await self.push_frame(TranscriptionFrame(text, "", time_now_iso8601(), finalized=True))
-        else:
+        elif "text" in self._consent:
             self._forget()
 
 

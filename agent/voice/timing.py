@@ -49,8 +49,11 @@ class TurnTiming:
         }
 
     def trace(self, turn_id: str) -> None:
-        """Tell OpenTelemetry of the turn and its stages; nothing is told where no SDK is set up."""
-        if "played" not in self.marks:
+        """Tell OpenTelemetry of the turn and its stages; nothing is told where no SDK is set up.
+
+        A turn that was not spoken, or whose answer was not, has no latency to tell of.
+        """
+        if not {"speech_end", "played"} <= self.marks.keys():
             return
         offset = time.time() - time.monotonic()
         tracer = trace.get_tracer("emox.voice")

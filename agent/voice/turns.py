@@ -25,8 +25,8 @@ from pipecat.utils.time import time_now_iso8601
 
 from model.types import Affect
 
-from .endpointing import BACKCHANNEL_S, is_backchannel, is_nothing, wait_s
-from .frames import Felt, HeardSoFar
+from .endpointing import BACKCHANNEL_S, is_backchannel, wait_s
+from .frames import Felt, HeardSoFar, HearingFailed
 
 
 class BargeIn(BaseUserTurnStartStrategy):
@@ -54,11 +54,13 @@ class BargeIn(BaseUserTurnStartStrategy):
                 await self._take_the_floor()
         elif isinstance(frame, HeardSoFar) and self._held_since is not None:
             text = frame.turn.text
-            if is_nothing(text) or is_backchannel(text, frame.spoken_s):
+            if frame.nothing or is_backchannel(text, frame.spoken_s):
                 self._held_since = None
                 await self.broadcast_frame(UserBackchannelFrame, text=text, user_id="", timestamp=time_now_iso8601())
             else:
                 await self._take_the_floor()
+        elif isinstance(frame, HearingFailed) and self._held_since is not None:
+            await self._take_the_floor()  # they will be asked to say it again
         return ProcessFrameResult.CONTINUE
 
     async def _take_the_floor(self) -> None:
