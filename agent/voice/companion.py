@@ -158,6 +158,11 @@ class Companion(FrameProcessor):
         if self._before is not None:
             await asyncio.to_thread(self._before.join)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no answer is being thought of, played or held."""
+        return self._answer is None
+
     def heard(self, number: int) -> None:
         """The output played a word of the answer."""
         if self._answer is None:
