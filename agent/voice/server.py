@@ -221,6 +221,8 @@ def make_app(
         async def connected(connection: Any) -> None:
             begin(SmallWebRTCRunnerArguments(webrtc_connection=connection), caller)
 
+        if "\nm=" not in offer.sdp:
+            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp has neither sound nor data")
         if offer.pc_id is None:
             check_room()
         request = SmallWebRTCRequest(offer.sdp, offer.type, offer.pc_id, offer.restart_pc)
@@ -230,7 +232,7 @@ def make_app(
             raise
         except Exception as error:
             logger.error("a WebRTC offer failed: %s", type(error).__name__)
-            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp is not understood") from None
+            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp cannot be read") from None
 
     @app.patch("/api/offer")
     @app.patch("/sessions/{session_id}/api/offer")
