@@ -114,6 +114,13 @@ class Settings(BaseSettings):
     threads: int = 0
     """CPU threads for the model; 0 takes all cores."""
 
+    silence_s: float = Field(default=25.0, ge=0)
+    """In a voice conversation, after so many seconds without a word the person is told that there is time; 0 for
+    never."""
+
+    conversations: int = Field(default=4, ge=1)
+    """How many people may talk with the voice server at once."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -139,6 +146,8 @@ def keep_private() -> None:
         TOKENIZERS_PARALLELISM="false",
     )
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    os.environ.setdefault("LOGURU_LEVEL", "ERROR")  # below, Pipecat logs what is said
+    os.environ.setdefault("LOGURU_DIAGNOSE", "NO")  # values of variables in a traceback
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -163,6 +163,11 @@ class Companion(FrameProcessor):
             if isinstance(event, Finished):
                 self._finish(answer, event.result)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no answer is being thought of, played or held."""
+        return self._answer is None
+
     def heard(self, word: WordFrame) -> None:
         """The output played a word."""
         if self._answer is None or word.context_id != self._answer.id:
