@@ -98,8 +98,9 @@ def guarded(pieces: Iterable[str]) -> Iterator[str]:
         for part in re.split(r"(?<=[.!?])(?=\s)", piece):
             if (sentence.rstrip().endswith((".", "!", "?"))) and part[:1].isspace():
                 if not dropping and waiting:
-                    yield waiting
-                    released = True
+                    blank = part[: len(part) - len(part.lstrip())]  # tells a voice that the sentence is complete
+                    yield waiting + blank
+                    released, part = True, part[len(blank) :]
                 waiting, sentence, dropping = "", "", False
             sentence += part
             waiting += part

@@ -30,7 +30,7 @@ from perception.types import SAMPLE_RATE_HZ, Absence, Speech, UserTurn
 
 from .afterthought import Afterthoughts
 from .background import Background
-from .care import Consent, disclosure
+from .care import Consent, disclosure, screen
 from .events import AllSpoken, Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
 from .graph import build_graph
 from .nodes import Ears
@@ -255,6 +255,7 @@ class Agent(AbstractContextManager["Agent"]):
         words = self.model.empathize(prefix, ReplyBrief(None, max_tokens=4))
         list(self.speaker.speak("".join(words) or "Hello.", STYLES["plain"]))
         self.store.embedder.embed(["Hello."])
+        screen("Hello.", [])
 
     def settle(self) -> None:
         """Wait until the memory has taken in the turns so far: their outcomes, and the facts that follow."""
