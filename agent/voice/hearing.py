@@ -44,7 +44,10 @@ PAUSE_S = 0.4
 """A silence as long as this may part what is settled from what follows; a shorter one may lie within a word."""
 
 SILENCE = np.zeros(round(0.13 * SAMPLE_RATE_HZ), np.float32)
-"""Completes the silence after speech to the 0.2 s with which smart-turn is asked elsewhere: with less it is less sure."""
+"""Completes the silence after speech to 0.2 s, with which smart-turn is asked elsewhere: with less it is less sure."""
+
+LANGUAGE_S = 1.0
+"""So much sound tells the language of the conversation; to find it out each time takes another pass of the encoder."""
 
 LONGEST_S = 30.0
 """What the model hears of a turn at most, from its end."""
@@ -174,7 +177,7 @@ class Hearing(FrameProcessor):
             await self.push_frame(HearingFailed(type(error).__name__))
             return
         self._last_at = end
-        if self._last.language and fresh.duration_s > 2:
+        if self._last.language and fresh.duration_s > LANGUAGE_S:
             self._language = self._last.language
         text = f"{self._settled} {self._last.text}".strip()
         await self.push_frame(InterimTranscriptionFrame(text, "", time_now_iso8601()))
