@@ -30,6 +30,9 @@ N_FACTS = 2
 FACT_AT = 0.4
 """Cosine of a fact with what was said, above which it is told to the reply."""
 
+N_IN_HASTE = 1
+"""Of facts and earlier turns, so many are told to a reply that somebody waits for: each takes 30 ms to read."""
+
 RECALL_TOKENS = 160
 """What the recalled words may have together, so that they do not crowd out the dialogue."""
 
@@ -147,6 +150,8 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
     present = {line.text for line in dialogue}  # the model reads these lines anyway
     earlier = (memory_line(r.episode) for r in live.recollections if r.episode.text not in present)
     memories = (*(one.fact.text for one in live.facts), *earlier)
+    if live.playback is not None:
+        memories = memories[:N_IN_HASTE]
     request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
     pieces = []
     for piece in guarded(reply_model.reply(request)):
