@@ -155,6 +155,8 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
     request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
     pieces = []
     for piece in guarded(reply_model.reply(request)):
+        if live.playback is not None and live.playback.over:
+            break  # the person has broken in, and waits for another answer
         pieces.append(piece)
         live.tell(piece)
     return {"reply": "".join(pieces).strip()}

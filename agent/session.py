@@ -200,7 +200,8 @@ class Agent(AbstractContextManager["Agent"]):
         def tell_now(step: str | Audio | Exception | AllSpoken | dict[str, Any]) -> None:
             tell((time.perf_counter(), step))
 
-        voice = Voice(speaker, tell_now) if speaker is not None else None
+        over = (lambda: live.playback.over) if live.playback is not None else (lambda: False)
+        voice = Voice(speaker, tell_now, over) if speaker is not None else None
 
         def reply(piece: str) -> None:
             tell_now(piece)

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 
 from .background import GivenUp
 from .events import AllSpoken
@@ -17,11 +18,21 @@ FIRST_S = 1.0
 
 
 class Voice:
-    """Says one reply in a thread of its own, telling each sentence as it is ready, or what went wrong, and the end."""
+    """Says one reply in a thread of its own, telling each sentence as it is ready, or what went wrong, and the end.
 
-    def __init__(self, speaker: Speaker, tell: Callable[[Audio | Exception | AllSpoken], None]) -> None:
+    Args:
+        over: whether nobody hears more of it; the sentences that are left are then not said.
+    """
+
+    def __init__(
+        self,
+        speaker: Speaker,
+        tell: Callable[[Audio | Exception | AllSpoken], None],
+        over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._speaker = speaker
         self._tell = tell
+        self._over = over
         self._held = ""
         self._sentences: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._first = threading.Event()
@@ -56,7 +67,8 @@ class Voice:
 
     def _speak(self, style: VoiceStyle) -> None:
         try:
-            for sound in self._speaker.speak(iter(self._sentences.get, None), style):
+            wanted = takewhile(lambda sentence: not self._over(), iter(self._sentences.get, None))
+            for sound in self._speaker.speak(wanted, style):
                 self._tell(sound)
                 self._first.set()
         except GivenUp:
