@@ -1,6 +1,6 @@
 # make run    talk with it: in a terminal by typing, elsewhere as a short spoken demonstration
 # make test   style, types and all tests
-# make bench  how fast it is here
+# make bench  how fast it is here; make bench-voice  how long a person waits, over recordings (DATA=../shared/data)
 # make test-coqui  the tests of Coqui's voices, in an environment of their own (5.5 GB, a few minutes the first time)
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COQUI := .venv-coqui
 
-.PHONY: setup run test test-coqui lint bench clean
+.PHONY: setup run test test-coqui lint bench bench-voice clean
 
 setup: $(READY)
 
@@ -49,6 +49,10 @@ test-coqui: $(COQUI)/.ready
 
 bench: $(READY)
 	@$(BIN)/python -m bench.turn
+
+DATA ?= ../shared/data
+bench-voice: $(READY)
+	@$(BIN)/python -m bench.voice --data $(DATA)
 
 clean:
 	rm -rf $(VENV) $(COQUI) build *.egg-info
