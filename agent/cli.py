@@ -1,4 +1,6 @@
-"""The command line: `emox turn | chat | perceive | memory | train | evaluate | consent | doctor`; or `python -m agent`.
+"""The command line, also as `python -m agent`.
+
+`emox turn | chat | talk | perceive | memory | train | evaluate | consent | doctor`
 
 Every command takes `--json`: one JSON document on standard output, everything else on standard error. It exits 0 on
 success, 2 with one clear line on wrong use or bad input, 1 on a fault.
@@ -90,6 +92,43 @@ def chat(user: User = "me", thread: Thread = "main", as_json: AsJson = False) ->
                 console.print()
             except ValueError as error:  # a line that cannot be used; the conversation goes on
                 err.print(f"[yellow]{escape(str(error))}[/yellow]")
+        if as_json:
+            print(json.dumps(turns, ensure_ascii=False), file=out)
+
+
+@app.command()
+def talk(
+    clip: Annotated[list[Path] | None, typer.Option(help="A recording to play as if spoken; give any number.")] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Serve a page to talk from.")] = False,
+    host: Annotated[str, typer.Option(help="With --browser: address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --browser: port to serve on; 0 for any.")] = 7860,
+    user: User = "me",
+    thread: Thread = "main",
+    speak: Annotated[Path | None, typer.Option(help="With --clip: write the spoken replies to this WAV file.")] = None,
+    echo_cancelled: Annotated[
+        bool, typer.Option("--echo-cancelled", help="The microphone does not hear the loudspeaker: listen always.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Talk aloud, with microphone and loudspeaker, in a browser, or with recordings. With --json, a list of turns."""
+    if clip and browser:
+        fail(2, "recordings are not played into a browser: give --clip FILE or --browser")
+    if speak and not clip:
+        fail(2, "--speak writes the replies to recordings: give --clip FILE too")
+    with clean_stdout() as out:
+        try:
+            from .voice import talk as voice
+        except ImportError as error:
+            fail(1, f"a voice conversation needs Pipecat ({error}): pip install 'emox[embedded,voice]'")
+        settings = load_settings()
+        console = Console(file=sys.stderr if as_json else out, highlight=False)
+        turns: list[dict[str, Any]] = []
+        if browser:
+            voice.serve(_agent, settings, console, host=host, port=port, user=user)
+        elif clip:
+            turns = voice.talk_with_clips(clip, _agent, settings, console, speak_to=speak, user=user, thread=thread)
+        else:
+            turns = voice.talk_here(_agent, settings, console, echo_cancelled=echo_cancelled, user=user, thread=thread)
         if as_json:
             print(json.dumps(turns, ensure_ascii=False), file=out)
 

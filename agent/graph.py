@@ -1,9 +1,9 @@
 """One turn as a LangGraph graph: the whole diagram on one screen.
 
 typed words ────┐
-clip ── listen ─┴─ perceive ── screen ─┬─ crisis ────── support ────────────────────┐
-                                       ├─ small talk ──────┐                        │
-                                       └─ understand ──────┴─ plan ─ recall ─ empathize ─ remember
+clip ── listen ─┴─ perceive ── screen ─┬─ crisis ────── support ──────────────────────────────┐
+                                       ├─ small talk ──────┐                                  │
+                                       └─ understand ──────┴─ plan ─ recall ─ empathize ─ reflect ─ remember
 
 What is recalled is for the plan to say, so it comes after it: times felt alike to meet a feeling, brighter ones to
 support, or what was said about a subject.
@@ -58,7 +58,8 @@ def build_graph(
     add("recall", partial(nodes.recall, turns=turns, store=store))
     add("understand", partial(nodes.understand, turns=turns, model=model))
     add("plan", nodes.plan)
-    add("empathize", partial(nodes.empathize, turns=turns, model=model, reply_model=reply_model))
+    add("empathize", partial(nodes.empathize, turns=turns, reply_model=reply_model))
+    add("reflect", partial(nodes.reflect, turns=turns, model=model))
     add("remember", partial(nodes.remember, turns=turns, store=store, version=model.card.version))
 
     def first(state: TurnState) -> str:
@@ -71,7 +72,8 @@ def build_graph(
     graph.add_edge("understand", "plan")
     graph.add_edge("plan", "recall")
     graph.add_edge("recall", "empathize")
-    graph.add_edge("empathize", "remember")
+    graph.add_edge("empathize", "reflect")
+    graph.add_edge("reflect", "remember")
     graph.add_edge("support", "remember")
     graph.add_edge("remember", END)
     return graph.compile(checkpointer=checkpointer)

@@ -19,7 +19,7 @@ from perception.listen import listen as make_turn
 from perception.types import MODALITIES, Absence, Modality, UserTurn
 
 from . import care
-from .plan import in_distress, is_small_talk, memory_line, plan_reply, think, words_alone
+from .plan import in_distress, is_small_talk, memory_line, plan_reply, think
 from .reply import ReplyModel, ReplyRequest, guarded
 from .state import Delivery, Plan, TurnBuffer, TurnState
 
@@ -29,6 +29,9 @@ N_RECALLED = 3
 N_FACTS = 2
 FACT_AT = 0.4
 """Cosine of a fact with what was said, above which it is told to the reply."""
+
+N_IN_HASTE = 1
+"""Of facts and earlier turns, so many are told to a reply that somebody waits for: each takes 30 ms to read."""
 
 RECALL_TOKENS = 160
 """What the recalled words may have together, so that they do not crowd out the dialogue."""
@@ -66,7 +69,7 @@ def perceive(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> Turn
     live = turns[state["turn_id"]]
     assert live.turn is not None
     read = readable(live.turn, model.card)
-    live.prefix = model.attend(live.turn, state.get("dialogue", ()))
+    live.prefix = model.attend(live.turn, state.get("dialogue", ()), live.ahead)
     return {"affect": model.perceive(live.prefix), "modalities": read}
 
 
@@ -89,10 +92,10 @@ def support(state: TurnState, *, locale: str) -> TurnState:
 
 
 def understand(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnState:
-    """Level 2: scenario, cause and intent; of words alone the open words too, which then name the feeling."""
-    affect = state["affect"]
+    """Level 2: scenario, cause and intent, and level 1's open words; in haste, only what the reply needs."""
+    affect, live = state["affect"], turns[state["turn_id"]]
     assert affect is not None
-    understanding, open_words = model.understand(turns[state["turn_id"]].prefix, affect, name=words_alone(affect))
+    understanding, open_words = model.understand(live.prefix, affect, in_haste=live.playback is not None)
     return {"understanding": understanding, "affect": replace(affect, open=open_words)}
 
 
@@ -137,8 +140,8 @@ def recall(state: TurnState, *, turns: TurnBuffer, store: MemoryStore) -> TurnSt
     return {"recalled": (*episodes, *facts)}
 
 
-def empathize(state: TurnState, *, turns: TurnBuffer, model: AffectModel, reply_model: ReplyModel) -> TurnState:
-    """Level 3: word the reply, telling it piece by piece as it comes; open words nobody waited for come after it."""
+def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -> TurnState:
+    """Level 3: word the reply, telling it piece by piece as it comes."""
     live = turns[state["turn_id"]]
     affect, chosen = state["affect"], state["plan"]
     assert affect is not None
@@ -147,6 +150,8 @@ def empathize(state: TurnState, *, turns: TurnBuffer, model: AffectModel, reply_
     present = {line.text for line in dialogue}  # the model reads these lines anyway
     earlier = (memory_line(r.episode) for r in live.recollections if r.episode.text not in present)
     memories = (*(one.fact.text for one in live.facts), *earlier)
+    if live.playback is not None:
+        memories = memories[:N_IN_HASTE]
     request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
     pieces = []
     for piece in guarded(reply_model.reply(request)):
@@ -154,9 +159,17 @@ def empathize(state: TurnState, *, turns: TurnBuffer, model: AffectModel, reply_
             break  # the person has broken in, and waits for another answer
         pieces.append(piece)
         live.tell(piece)
-    if state["understanding"] is not None and not words_alone(affect):
-        affect = replace(affect, open=model.name_feelings(live.prefix))
-    return {"reply": "".join(pieces).strip(), "affect": affect}
+    return {"reply": "".join(pieces).strip()}
+
+
+def reflect(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnState:
+    """Understand in full what was understood in haste, now that the person listens."""
+    affect, live = state["affect"], turns[state["turn_id"]]
+    assert affect is not None
+    if state["understanding"] is None or live.playback is None:
+        return {"understanding": state["understanding"]}
+    understanding, open_words = model.understand(live.prefix, affect)
+    return {"understanding": understanding, "affect": replace(affect, open=open_words)}
 
 
 def remember(state: TurnState, *, turns: TurnBuffer, store: MemoryStore, version: str) -> TurnState:

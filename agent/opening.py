@@ -118,13 +118,20 @@ def open_speaker(settings: Settings) -> Speaker:
     """The voice that the settings name."""
     from model.weights import locate
 
-    from .speech import CoquiSpeaker, PiperSpeaker
+    from .speech import STYLES, CoquiSpeaker, CoquiVoice, PiperSpeaker
 
     kind, _, name = settings.speaker.partition(":")
     if kind == "piper":
         return PiperSpeaker(Path(name) if name else locate("piper-joe"))
     if kind == "coqui" and name:
-        return CoquiSpeaker(name)
+        if unknown := settings.speaker_styles.keys() - STYLES.keys():
+            raise SetupError(f"speaker_styles names {', '.join(sorted(unknown))}; the styles are {', '.join(STYLES)}")
+        voice, *others = (
+            CoquiVoice(chosen.speaker, chosen.reference)
+            for chosen in (settings.speaker_voice, *settings.speaker_styles.values())
+        )
+        styles = dict(zip(settings.speaker_styles, others, strict=True))
+        return CoquiSpeaker(name, voice=voice, style_voices=styles, language=settings.speaker_language)
     raise SetupError(f'the speaker "{settings.speaker}" is none of piper, piper:VOICE.onnx, coqui:MODEL')
 
 

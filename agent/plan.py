@@ -46,11 +46,6 @@ def disagreement(affect: Affect) -> float:
     return max((sum(abs(a[label] - b[label]) for label in EMOTIONS) / 2 for a, b in pairs), default=0.0)
 
 
-def words_alone(affect: Affect) -> bool:
-    """Whether it was read from neither a voice nor a face."""
-    return affect.evidence.voice is None and affect.evidence.face is None
-
-
 def in_distress(affect: Affect) -> bool:
     """Whether it hurts."""
     return affect.valence <= DISTRESS_VALENCE
@@ -87,7 +82,8 @@ def think(affect: Affect, understanding: Understanding, open_words: Sequence[str
     Of words alone the first open word is the finest name for the feeling. With a voice or a face the open words may
     follow those where the reading as a whole does not, so its label is taken.
     """
-    felt = open_words[0] if open_words and words_alone(affect) else affect.emotion
+    words_alone = affect.evidence.voice is None and affect.evidence.face is None
+    felt = open_words[0] if open_words and words_alone else affect.emotion
     return Thought(understanding.scenario, felt, understanding.cause, goal)
 
 

@@ -89,20 +89,23 @@ def guarded(pieces: Iterable[str]) -> Iterator[str]:
     """Let a reply through, except sentences that claim to be human, to have lived something or to be a therapist.
 
     Words are held back by `LAG_WORDS`, so that a claim is stopped before its first word; the rest of its sentence is
-    dropped. A reply of which nothing is left becomes `INSTEAD`.
+    dropped. A sentence comes with the blank after it, which tells a voice that it is complete. A reply of which nothing
+    is left becomes `INSTEAD`.
     """
     waiting = ""  # of the current sentence, not yet released
     sentence = ""  # all of it
-    dropping = released = False
+    dropping = False
+    last = ""  # what was released last
+
     for piece in pieces:
         for part in re.split(r"(?<=[.!?])(?=\s)", piece):
             if (sentence.rstrip().endswith((".", "!", "?"))) and part[:1].isspace():
                 if not dropping and waiting:
-                    yield waiting
-                    released = True
+                    last = waiting + part[: len(part) - len(part.lstrip())]
+                    yield last
                 waiting, sentence, dropping = "", "", False
             sentence += part
-            waiting += part
+            waiting += part.lstrip() if last[-1:].isspace() and not waiting else part
             if not dropping and guard_reply(sentence):
                 dropping = True
             if dropping:
@@ -110,12 +113,12 @@ def guarded(pieces: Iterable[str]) -> Iterator[str]:
                 continue
             cut = _before_last_words(waiting, LAG_WORDS)
             if cut:
-                yield waiting[:cut]
-                released, waiting = True, waiting[cut:]
+                last, waiting = waiting[:cut], waiting[cut:]
+                yield last
     if not dropping and waiting:
-        yield waiting
-        released = True
-    if not released:
+        last = waiting
+        yield last
+    if not last:
         yield INSTEAD
 
 

@@ -30,7 +30,7 @@ from perception.types import SAMPLE_RATE_HZ, Absence, Speech, UserTurn
 
 from .afterthought import Afterthoughts
 from .background import Background
-from .care import Consent, disclosure
+from .care import Consent, disclosure, screen
 from .events import AllSpoken, Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
 from .graph import build_graph
 from .nodes import Ears
@@ -101,6 +101,7 @@ class Agent(AbstractContextManager["Agent"]):
         *,
         clip: Path | None = None,
         turn: UserTurn | None = None,
+        ahead: Any = None,
         user: str = "me",
         thread: str = "main",
         consent: Consent | None = None,
@@ -116,6 +117,7 @@ class Agent(AbstractContextManager["Agent"]):
             text: what was typed; goes before the words of the clip.
             clip: a recording or picture.
             turn: what was heard and seen already, instead of text and clip.
+            ahead: what `overhear` returned while the person still spoke, to be used once.
             user, thread: whose turn, in which conversation.
             consent: what may be read of this person; by default the agent's own.
             speak: say the reply aloud, as `Spoken` events.
@@ -131,7 +133,7 @@ class Agent(AbstractContextManager["Agent"]):
         """
         turn_id = uuid.uuid4().hex[:16]
         allowed = consent or self._consent
-        live = LiveTurn(text, clip, allowed, turn, playback=playback)
+        live = LiveTurn(text, clip, allowed, turn, ahead, playback=playback)
         if clip is None and turn is None:
             words = clean_text(text or "") if "text" in allowed.allowed() else ""
             absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
@@ -240,6 +242,11 @@ class Agent(AbstractContextManager["Agent"]):
                 return event.result
         raise AssertionError("a turn ends with Finished")
 
+    def overhear(self, turn: UserTurn, user: str, thread: str) -> Any:
+        """Let the model read, while the person still speaks, what comes before their words; for `events`."""
+        config: RunnableConfig = {"configurable": {"thread_id": checkpoint_id(user, thread)}}
+        return self.model.overhear(turn, self._graph.get_state(config).values.get("dialogue", ()))
+
     def warm_up(self) -> None:
         """Do once what the first turn would wait for: load the voice and the memory's embedder, and use each part."""
         speech = Speech(np.zeros(2 * SAMPLE_RATE_HZ, np.float32))
@@ -249,6 +256,7 @@ class Agent(AbstractContextManager["Agent"]):
         words = self.model.empathize(prefix, ReplyBrief(None, max_tokens=4))
         list(self.speaker.speak("".join(words) or "Hello.", STYLES["plain"]))
         self.store.embedder.embed(["Hello."])
+        screen("Hello.", [])
 
     def settle(self) -> None:
         """Wait until the memory has taken in the turns so far: their outcomes, and the facts that follow."""

@@ -45,6 +45,18 @@ class ConsentSettings(BaseModel):
         return Consent(text=self.text, voice=self.voice, face=self.face)
 
 
+class VoiceSettings(BaseModel):
+    """A voice of a Coqui model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    speaker: str | None = None
+    """Name of one, of a model with several."""
+
+    reference: Path | None = None
+    """Recording whose voice to take on, for models that clone; use it only with that person's consent."""
+
+
 class Settings(BaseSettings):
     """All settings, each with its default."""
 
@@ -71,6 +83,15 @@ class Settings(BaseSettings):
     speaker: str = "piper"
     """`piper`, or `coqui:MODEL`, where MODEL is a released model's name or a folder."""
 
+    speaker_voice: VoiceSettings = Field(default_factory=VoiceSettings)
+    """Which of a Coqui model's voices."""
+
+    speaker_styles: dict[str, VoiceSettings] = Field(default_factory=dict)
+    """Manner of speaking (plain, warm, calm, bright) -> another voice for it."""
+
+    speaker_language: str | None = None
+    """What a Coqui model of several languages speaks, such as `en`."""
+
     reply_model: str | None = None
     """Name of a model behind an OpenAI-compatible endpoint that words the replies; by default Nano-EmoX does."""
 
@@ -92,6 +113,13 @@ class Settings(BaseSettings):
 
     threads: int = 0
     """CPU threads for the model; 0 takes all cores."""
+
+    silence_s: float = Field(default=25.0, ge=0)
+    """In a voice conversation, after so many seconds without a word the person is told that there is time; 0 for
+    never."""
+
+    conversations: int = Field(default=4, ge=1)
+    """How many people may talk with the voice server at once."""
 
     @classmethod
     def settings_customise_sources(
@@ -118,6 +146,8 @@ def keep_private() -> None:
         TOKENIZERS_PARALLELISM="false",
     )
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    os.environ.setdefault("LOGURU_LEVEL", "ERROR")  # below, Pipecat logs what is said
+    os.environ.setdefault("LOGURU_DIAGNOSE", "NO")  # values of variables in a traceback
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")

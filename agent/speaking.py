@@ -52,11 +52,13 @@ class Voice:
             self._first.wait(FIRST_S)
 
     def finish(self) -> None:
-        """No more text comes."""
-        if self._held.strip():
-            self._sentences.put(self._held.strip())
-        self._held = ""
+        """No more text comes; a first sentence that ends with it is waited for, too."""
+        last, self._held = self._held.strip(), ""
+        if last:
+            self._sentences.put(last)
         self._sentences.put(None)
+        if last:
+            self._first.wait(FIRST_S)
 
     def join(self) -> None:
         """Wait until all is said."""

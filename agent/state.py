@@ -150,13 +150,15 @@ class Playback:
 class LiveTurn:
     """What a turn needs while it runs and nobody keeps: its input, what was heard and seen, the model's prefix.
 
-    `tell` takes the pieces of the reply as they come. With a `playback`, the turn is remembered as it was heard.
+    `ahead` is what the model overheard. `tell` takes the pieces of the reply as they come. With a `playback`
+    somebody waits for it, and the turn is remembered as it was heard.
     """
 
     text: str | None
     clip: Path | None
     consent: Consent
     turn: UserTurn | None = None
+    ahead: Any = None
     prefix: Any = None
     recollections: list[Recollection] = field(default_factory=list)
     facts: list[RecalledFact] = field(default_factory=list)

@@ -88,6 +88,16 @@ class Prefix:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What was read before the words were known; `attend` goes on with its cache."""
+
+    cache: BranchCache
+    whole: int
+    history: tuple[Utterance, ...]
+    slots: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Cause:
     """A clause that may be why: `line` counts the dialogue's lines from 0, the words said now come last."""
 
@@ -121,8 +131,51 @@ class LocalModel:
 
     @on_device
     @torch.inference_mode()
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> Prefix:
-        """Encode what the turn holds and the model was trained for; it is prefilled once, with the first questions."""
+    def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Ahead:
+        """Read ahead what comes before the words where everything is told: the voice so far, the face, the dialogue."""
+        _, _, slots = self._readable(turn)
+        soft = self.model.soft_tokens(self.model.encode(self.processor.inputs(turn, slots)))
+        cache = BranchCache(self.model.lm.model)
+        cache.append(0, self._embed(self.processor.header_ids()))
+        whole = cache.fork()
+        cache.append(whole, self._embed_prefix(soft, slots, "", history))
+        cache.run()
+        return Ahead(cache, whole, tuple(history), frozenset(slots))
+
+    @on_device
+    @torch.inference_mode()
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Ahead | None = None) -> Prefix:
+        """Encode what the turn holds and the model was trained for; it is prefilled once, with the first questions.
+
+        What was read ahead of the same dialogue is not read again: what is felt comes from the voice to its end, what
+        is understood and answered from the voice as far as it was overheard.
+        """
+        read, absent, slots = self._readable(turn)
+        soft = self.model.soft_tokens(self.model.encode(self.processor.inputs(turn, slots)))
+        if ahead is not None and (not history or ahead.history != tuple(history) or ahead.slots != slots):
+            ahead = None
+        if ahead is not None:
+            cache, whole = ahead.cache, ahead.whole
+            untold = [self._embed(self.processor.prefix_ids({}, turn.text))] if turn.text else []
+        else:
+            cache = BranchCache(self.model.lm.model)
+            cache.append(0, self._embed(self.processor.header_ids()))
+            whole = cache.fork()
+            untold = [self._embed_prefix(soft, slots, turn.text, history)] if history else []
+        single: dict[Modality, int] = {}
+        now = cache.fork() if history else whole
+        for modality in read:
+            single[modality] = now if len(read) == 1 else cache.fork()
+        cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
+        if len(read) > 1:
+            for modality, branch in single.items():
+                text = turn.text if modality == "text" else ""
+                cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
+        gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
+        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, untold)
+
+    def _readable(self, turn: UserTurn) -> tuple[list[Modality], dict[Modality, Absence], set[str]]:
+        """What of the turn is read, what is absent and why, and the slots it fills."""
         absent = dict(turn.absent)
         read: list[Modality] = []
         for modality in turn.modalities:
@@ -133,25 +186,7 @@ class LocalModel:
         slots = {slot for modality in read for slot in _READS[modality]}
         if {"voice", "face"} <= set(read):
             slots.add("multi")
-        slots &= self.model.slots
-        features = self.model.encode(self.processor.inputs(turn, slots))
-        soft = self.model.soft_tokens(features)
-
-        cache = BranchCache(self.model.lm.model)
-        cache.append(0, self._embed(self.processor.header_ids()))
-        whole = cache.fork()
-        single: dict[Modality, int] = {}
-        now = cache.fork() if history else whole
-        for modality in read:
-            single[modality] = now if len(read) == 1 else cache.fork()
-        cache.append(now, self._embed_prefix(soft, slots, turn.text, ()))
-        untold = [self._embed_prefix(soft, slots, turn.text, history)] if history else []
-        if len(read) > 1:
-            for modality, branch in single.items():
-                text = turn.text if modality == "text" else ""
-                cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
-        gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
-        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, untold)
+        return read, absent, slots & self.model.slots
 
     @on_device
     @torch.inference_mode()
@@ -190,23 +225,38 @@ class LocalModel:
 
     @on_device
     @torch.inference_mode()
-    def understand(self, prefix: Prefix, affect: Affect, *, name: bool = True) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(
+        self, prefix: Prefix, affect: Affect, *, in_haste: bool = False
+    ) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2, and level 1's open words: cause and intent are scored while the open words are decoded.
 
-        Scenario and cause are quotations: a small model that may invent a scene will.
+        Scenario and cause are quotations: a small model that may invent a scene will. In haste the cause is sought in
+        what is said now, which is as often right (docs/RESULTS.md, causes), and mostly nothing is left to ask.
         """
         cache = prefix.cache
-        quotable = _quotable(prefix)
-        choices = {"intent": self._choice("intent", _told(prefix), INTENTS)}
+        lines = [*(line.text for line in prefix.history), prefix.turn.text]
+        quotable = [one for one in _quotable(prefix) if not in_haste or one[0] == len(lines) - 1]
+        choices: dict[str, Choice] = {}
+        if not in_haste or prefix.turn.text.rstrip().endswith("?"):
+            choices["intent"] = self._choice("intent", _told(prefix), INTENTS)
         if len(quotable) > 1:
             choices["cause"] = self._cause_choice(prefix, affect.emotion, quotable)
-        branch = self._open_question(prefix) if name else None
-        scores, states = score(cache, choices, self._embed, self._head)
-        words = self._open_answer(prefix, branch, states[branch]) if branch is not None else ()
-        cache.prune([prefix.whole])
+        branch = None if in_haste else cache.fork(prefix.whole)
+        if branch is not None:
+            cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
+        scores: dict[str, Tensor] = {}
+        words: list[int] = []
+        if choices:
+            scores, states = score(cache, choices, self._embed, self._head)
+            if branch is not None:
+                rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
+                started = {branch: states[branch]}
+                words = [t for _, t in decode(cache, started, {branch: rules}, self._embed, self._head)]
+            cache.prune([prefix.whole])
 
-        intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
-        lines = [*(line.text for line in prefix.history), prefix.turn.text]
+        intents: dict[str, float] = {}
+        if "intent" in scores:
+            intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
         line, cause = len(lines) - 1, prefix.turn.text
         if quotable:
             line, cause = quotable[int(scores["cause"].argmax()) if "cause" in scores else 0]
@@ -214,20 +264,10 @@ class LocalModel:
             scenario=_shorten(lines[line]),
             cause=cause,
             evidence=next((sentence for sentence in sentences(lines[line]) if cause in sentence), lines[line]),
-            intent=max(intents, key=intents.__getitem__),
+            intent=max(intents, key=intents.__getitem__, default=""),
             intents=intents,
         )
-        return understanding, words
-
-    @on_device
-    @torch.inference_mode()
-    def name_feelings(self, prefix: Prefix) -> tuple[str, ...]:
-        """Level 1's open words, where `understand` left them out."""
-        _told(prefix)
-        branch = self._open_question(prefix)
-        words = self._open_answer(prefix, branch, prefix.cache.run()[branch][-1])
-        prefix.cache.prune([prefix.whole])
-        return words
+        return understanding, open_words(self.processor.text(words))
 
     @on_device
     @torch.inference_mode()
@@ -298,16 +338,6 @@ class LocalModel:
             if not text.endswith("\ufffd"):  # half of a character: wait for the rest
                 yield text[told:]
                 told = len(text)
-
-    def _open_question(self, prefix: Prefix) -> int:
-        branch = prefix.cache.fork(prefix.whole)
-        prefix.cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
-        return branch
-
-    def _open_answer(self, prefix: Prefix, branch: int, state: Tensor) -> tuple[str, ...]:
-        rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
-        words = decode(prefix.cache, {branch: state}, {branch: rules}, self._embed, self._head)
-        return open_words(self.processor.text([token for _, token in words]))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]

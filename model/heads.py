@@ -57,13 +57,14 @@ def score(
     scores = {}
     for task, choice in choices.items():
         question, branches = asked[task]
-        last = hidden[question][-1:]
-        rows = [
-            torch.cat([last, hidden[branch]]) if branch in hidden else last for branch in branches
-        ]  # the states that predict each candidate's tokens
-        log_p = head(torch.cat(rows)).float().log_softmax(-1)
+        grown = [hidden[branch] for branch in branches if branch in hidden]
+        logits = head(torch.cat([hidden[question][-1:], *grown])).float()  # the question's last state serves them all
+        rows, next_row = [], 1
+        for candidate in choice.candidates:
+            rows += [0, *range(next_row, next_row + len(candidate) - 1)]
+            next_row += len(candidate) - 1
         targets = torch.tensor([token for candidate in choice.candidates for token in candidate])
-        token_log_p = log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
+        token_log_p = (logits[rows, targets.to(logits.device)] - logits.logsumexp(-1)[rows]).cpu()
         per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
         scores[task] = torch.stack([part.sum() for part in per_candidate])
     return scores, {branch: states[-1] for branch, states in hidden.items()}
@@ -92,6 +93,10 @@ class Rules:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+
+
+_NUCLEUS = 256
+"""Tokens among which the nucleus is sought first."""
 
 
 class _Running:
@@ -152,10 +157,13 @@ def _choose(logits: Tensor, run: _Running) -> int:
 
 def _drawn(logits: Tensor, rules: Rules, chance: torch.Generator) -> int:
     """A token of the nucleus; the draw is made on the CPU, so that it is the same on every device."""
-    shares, order = (logits.cpu() / rules.temperature).softmax(-1).sort(descending=True, stable=True)
-    before = shares.cumsum(-1) - shares
-    shares = torch.where(before < rules.top_p, shares, 0.0)  # the likeliest always stays
-    return int(order[torch.multinomial(shares, 1, generator=chance)])
+    shares = (logits.cpu() / rules.temperature).softmax(-1)
+    likeliest, order = shares.topk(min(_NUCLEUS, len(shares)))
+    if likeliest.sum() < rules.top_p:  # seldom; to sort the vocabulary takes a fifth of a step
+        likeliest, order = shares.sort(descending=True, stable=True)
+    before = likeliest.cumsum(-1) - likeliest
+    likeliest = torch.where(before < rules.top_p, likeliest, 0.0)  # the first always stays
+    return int(order[torch.multinomial(likeliest, 1, generator=chance)])
 
 
 def _would_repeat(tokens: list[int], n: int) -> list[int]:

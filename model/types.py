@@ -146,20 +146,26 @@ class AffectModel(Protocol):
     def card(self) -> ModelCard:
         """Which model this is."""
 
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> Any:
+    def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Any:
+        """Read ahead, from a turn that has no words yet, what comes before them: voice, face and dialogue.
+
+        Returns something opaque for `attend`, to be used once.
+        """
+
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Any = None) -> Any:
         """Encode the turn after its dialogue and prefill it; returns an opaque prefix."""
 
     def perceive(self, prefix: Any) -> Affect:
         """Level 1: sentiment and emotion. `open` is still empty; `understand` decodes it."""
 
-    def understand(self, prefix: Any, affect: Affect, *, name: bool = True) -> tuple[Understanding, tuple[str, ...]]:
+    def understand(
+        self, prefix: Any, affect: Affect, *, in_haste: bool = False
+    ) -> tuple[Understanding, tuple[str, ...]]:
         """Level 2: scenario, cause and intent; and level 1's open-vocabulary words, decoded in the same batch.
 
-        With `name` off, the words are left for `name_feelings`.
+        In haste only what a reply is made of is asked: the cause is sought in what is said now, the intent is left out
+        ("", no `intents`) unless it is a question, and there are no open words.
         """
-
-    def name_feelings(self, prefix: Any) -> tuple[str, ...]:
-        """Level 1's open-vocabulary words."""
 
     def empathize(self, prefix: Any, brief: ReplyBrief) -> Iterator[str]:
         """Level 3: the reply, streamed as pieces of text."""

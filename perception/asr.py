@@ -25,7 +25,7 @@ test, that a segment is likely silent and unlikely as words, faster-whisper make
 """
 
 
-SHORTEST_FRAMES, MARGIN_FRAMES = 900, 500
+SHORTEST_FRAMES, MARGIN_FRAMES = 1_000, 600
 """Of 10 ms. Whisper was trained on windows of 30 s, filled up with silence; it takes shorter ones, at a third of the
 time for a short turn, as long as some silence follows the words. With less than this it falls into loops
 (docs/LOG.md)."""

@@ -131,7 +131,10 @@ class FakeModel:
         self.histories: list[tuple[Utterance, ...]] = []
         self.affect: Affect | None = None
 
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> UserTurn:
+    def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> None:
+        self.calls.append("overhear")
+
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Any = None) -> UserTurn:
         self.calls.append("attend")
         self.histories.append(tuple(history))
         return turn
@@ -142,16 +145,12 @@ class FakeModel:
         return self.affect or replace(affect_of(named, 0.9), absent=dict(prefix.absent))
 
     def understand(
-        self, prefix: UserTurn, affect: Affect, *, name: bool = True
+        self, prefix: UserTurn, affect: Affect, *, in_haste: bool = False
     ) -> tuple[Understanding, tuple[str, ...]]:
         self.calls.append("understand")
         intents = {intent: float(intent == "Inform") for intent in INTENTS}
-        return Understanding(prefix.text, prefix.text, prefix.text, "Inform", intents), (
-            affect.emotion,
-        ) if name else ()
-
-    def name_feelings(self, prefix: UserTurn) -> tuple[str, ...]:
-        return (self.perceive(prefix).emotion,)
+        understanding = Understanding(prefix.text, prefix.text, prefix.text, "Inform", intents)
+        return understanding, () if in_haste else (affect.emotion,)
 
     def empathize(self, prefix: UserTurn, brief: ReplyBrief) -> Iterator[str]:
         self.calls.append("empathize")

@@ -163,6 +163,11 @@ class Companion(FrameProcessor):
             if isinstance(event, Finished):
                 self._finish(answer, event.result)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no answer is being thought of, played or held."""
+        return self._answer is None
+
     def heard(self, word: WordFrame) -> None:
         """The output played a word."""
         if self._answer is None or word.context_id != self._answer.id:
@@ -200,7 +205,7 @@ class Companion(FrameProcessor):
         if self._state != "ahead" or heard is None or heard.nothing:
             return
         self._drop()
-        self._start(heard.turn)
+        self._start(heard.turn, heard.ahead)
         assert self._answer is not None
         timing = self._timings[self._answer]
         timing.mark("speech_end", heard.silent_since)
@@ -209,14 +214,16 @@ class Companion(FrameProcessor):
         if self._turn_over:
             await self._begin()
 
-    def _start(self, turn: UserTurn) -> None:
+    def _start(self, turn: UserTurn, ahead: Any = None) -> None:
         loop = asyncio.get_running_loop()
 
         def tell(answer: Answer, event: Event | Exception | None) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._told.put_nowait, (answer, event))
 
-        self._answer = Answer(self._agent, turn, tell, before=self._before, speak=self._speaks, **self._options)
+        self._answer = Answer(
+            self._agent, turn, tell, before=self._before, speak=self._speaks, ahead=ahead, **self._options
+        )
         self._timings[self._answer] = TurnTiming()
         self._state, self._n_played, self._n_written, self._reached = "ahead", 0, 0, False
 

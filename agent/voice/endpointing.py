@@ -21,9 +21,9 @@ class Waits:
     Chosen on the development half of `python -m bench.endpointing` where no other source is named.
     """
 
-    sure: float = 0.5
+    sure: float = 0.6
     """For a calm sentence that sounds complete. A reply takes longer than this to be ready, so it costs no time."""
-    unsure: float = 0.9
+    unsure: float = 0.8
     """More, if by its sound the turn is not complete at all; in between in proportion."""
     hesitation: float = 0.9
     """More after a filler or a word that wants another: "um" announces a delay (Clark and Fox Tree 2002,
@@ -31,8 +31,8 @@ class Waits:
     question: float = 0.15
     """Less after a question: whoever asks waits for the answer."""
     distress: float = 0.4
-    """More for somebody surely sad or afraid, whose pauses are longer (Ellgring and Scherer 1996,
-    doi:10.1007/BF02253071) and whom to interrupt is worst. A choice: no set here says how long."""
+    """More for somebody surely sad or afraid, whom to interrupt is worst. Depressed people's pauses are longer than
+    when they have recovered (Ellgring and Scherer 1996, doi:10.1007/BF02253071); how long is a choice."""
     least: float = 0.25
     most: float = 3.0
     """No wait is shorter or longer, whatever the parts say."""
@@ -48,15 +48,17 @@ _FILLER = re.compile(r"u+h+|u+m+|e+r+m*|e+h*m+|h+m+|m{2,}|a+h+")
 _WANTS_MORE = frozenset({
     "and", "but", "or", "nor", "because", "cause", "cuz", "since", "although", "unless", "until", "while", "whereas",
     "if", "whether", "so", "than", "as", "the", "a", "an", "my", "your", "our", "their", "every", "very",
-    "of", "with", "from", "to", "at", "for", "into", "during", "between", "without", "against",
+    "of", "to", "in", "into", "during", "between", "without", "against",
     "i", "we", "he", "she", "they", "i'm", "you're", "we're", "they're", "it's", "he's", "she's", "that's", "there's",
     "what's", "i've", "you've", "we've", "they've", "i'd", "he'd", "she'd", "we'd", "they'd", "i'll", "you'll", "he'll",
     "she'll", "we'll", "they'll", "am", "is", "are", "was", "were", "been", "being", "gonna", "wanna",
 })  # fmt: skip
-"""Words after which a sentence is seldom over."""
+"""Words after which a sentence is seldom over; an "and" that hangs is often heard as "in". Not "with", "for" and others
+that end one as often ("hard to deal with")."""
 _CLOSES = re.compile(
     r".*\b(?:(?:think|hope|guess|believe|suppose|afraid|said|told (?:me|you)|even|or) so"
-    r"|(?:want|wants|wanted|have|need|needed|had|used|going|supposed|able|try) to"
+    r"|(?:want|wants|wanted|have|need|needed|had|used|going|supposed|able|try|talk|speak|listen|turn|relate) to"
+    r"|(?:come|came|coming|let \w+|move|moved|moving|give|gave|giving) in"
     r"|(?:yes|no|yeah|so|who|what|how|where|way)\W+\w+ (?:am|is|are|was|were))"
 )
 """Sentences that end in one of them all the same."""
@@ -99,7 +101,8 @@ def wait_s(complete: float, text: str, affect: Affect | None, waits: Waits = WAI
     """How long to wait before the turn counts as over.
 
     Args:
-        complete: probability in [0, 1] that the turn is complete by its sound; smart-turn's, for one.
+        complete: probability in [0, 1] that the turn is complete by its sound: smart-turn's, asked after 0.2 s of
+            silence about what was said since the pause before. Asked about the whole turn it knows less.
         text: what was said so far, as a recogniser that punctuates writes it; may be empty.
         affect: what the person seems to feel, or None where that is not known yet.
         waits: what the wait is made of.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipecat.frames.frames import SystemFrame, TTSTextFrame
 
@@ -17,7 +18,8 @@ class HeardSoFar(SystemFrame):
     """The person fell silent: what they said in this turn up to here.
 
     `complete` is the probability in [0, 1] that the turn is complete by its sound, `spoken_s` how long the last stretch
-    of speech lasted; `silent_since` is when it ended and `noticed` when that was noticed (`time.monotonic`).
+    of speech lasted; `silent_since` is when it ended and `noticed` when that was noticed (`time.monotonic`). `ahead` is
+    what the model overheard before, to be used once.
     """
 
     turn: UserTurn
@@ -25,6 +27,7 @@ class HeardSoFar(SystemFrame):
     spoken_s: float
     silent_since: float
     noticed: float
+    ahead: Any = None
 
     @property
     def nothing(self) -> bool:

@@ -6,6 +6,7 @@ Nothing waits for the end of the turn; when it comes, the last pause was it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from pipecat.frames.frames import (
     InterimTranscriptionFrame,
     TranscriptionFrame,
     UserBackchannelFrame,
+    UserSpeakingFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -30,6 +32,8 @@ from perception.types import MODALITIES, SAMPLE_RATE_HZ, Absence, Frames, Modali
 
 from .frames import Answering, HeardSoFar, HearingFailed
 
+logger = logging.getLogger(__name__)
+
 PREROLL_S = 0.5
 """Sound kept from before speech is noticed, so that its first consonant is not lost."""
 
@@ -39,12 +43,22 @@ SETTLED_S = 6.0
 PAUSE_S = 0.4
 """A silence as long as this may part what is settled from what follows; a shorter one may lie within a word."""
 
+SILENCE = np.zeros(round(0.13 * SAMPLE_RATE_HZ), np.float32)
+"""Completes the silence after speech to 0.2 s, with which smart-turn is asked elsewhere: with less it is less sure."""
+
+LANGUAGE_S = 1.0
+"""So much sound tells the language of the conversation; to find it out each time takes another pass of the encoder."""
+
 LONGEST_S = 30.0
 """What the model hears of a turn at most, from its end."""
 
 FRAME_EVERY_S = 0.25
 MAX_FRAMES = 32
 """Camera pictures kept of a turn: the paper's rate, and so many of the latest."""
+
+OVERHEARD_S = 0.6
+"""After so much speech the model reads ahead; the voice it hears to here stands for that of the whole turn where the
+reply is made, not where the feeling is read."""
 
 PATIENCE_S = 15.0
 """A recogniser that needs longer is not waited for."""
@@ -56,18 +70,26 @@ class Hearing(FrameProcessor):
     Args:
         ears: recogniser and face finder.
         completeness: probability that speech, float32 (T,) at 16 kHz, is a complete turn by its sound.
+        overhear: lets the model read ahead from a turn that has no words yet.
         consent: what may be read of the person; sound is kept in memory, and only while it is needed.
     """
 
     def __init__(
-        self, ears: Ears, completeness: Callable[[np.ndarray], float], consent: frozenset[Modality], **kwargs: Any
+        self,
+        ears: Ears,
+        completeness: Callable[[np.ndarray], float],
+        overhear: Callable[[UserTurn], Any],
+        consent: frozenset[Modality],
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._ears = ears
         self._completeness = completeness
         self._consent = consent
         self._language: str | None = None
+        self._overhear = overhear
         self._listening: asyncio.Task[None] | None = None
+        self._overhearing: asyncio.Task[None] | None = None
         self._sound = bytearray()
         self._speaking = False
         self._speech_at = self._silent_at = 0  # in the sound: where speech last began, with what was before, and ended
@@ -83,11 +105,14 @@ class Hearing(FrameProcessor):
         self._settled, self._settled_at = "", 0
         self._last = Transcript("", "")
         self._last_at = 0
+        self._ahead: Any = None
 
     async def cleanup(self) -> None:
         """Stop listening."""
         await super().cleanup()
         await self._stop_listening()
+        if self._overhearing is not None:
+            await self.cancel_task(self._overhearing)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """See `FrameProcessor.process_frame`."""
@@ -101,6 +126,8 @@ class Hearing(FrameProcessor):
             self._see(frame)
         elif isinstance(frame, VADUserStartedSpeakingFrame):
             await self._speech_begins(frame)
+        elif isinstance(frame, UserSpeakingFrame):
+            self._read_ahead()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             self._speaking = False
             self._silent_since = time.monotonic() - frame.stop_secs
@@ -143,21 +170,36 @@ class Hearing(FrameProcessor):
             async with asyncio.timeout(PATIENCE_S):
                 self._last, complete, turn = await asyncio.gather(
                     asyncio.to_thread(self._write_down, fresh),
-                    asyncio.to_thread(self._completeness, speech.samples),
+                    asyncio.to_thread(self._completeness, np.concatenate([speech.samples, SILENCE])),
                     asyncio.to_thread(self._look),
                 )
         except Exception as error:
             await self.push_frame(HearingFailed(type(error).__name__))
             return
         self._last_at = end
-        if self._last.language and fresh.duration_s > 2:
+        if self._last.language and fresh.duration_s > LANGUAGE_S:
             self._language = self._last.language
         text = f"{self._settled} {self._last.text}".strip()
         await self.push_frame(InterimTranscriptionFrame(text, "", time_now_iso8601()))
         spoken_s = self._silent_since - self._speaking_since
+        ahead, self._ahead = self._ahead, None
         await self.push_frame(
-            HeardSoFar(self._turn(text, speech, *turn), complete, spoken_s, self._silent_since, noticed)
+            HeardSoFar(self._turn(text, speech, *turn), complete, spoken_s, self._silent_since, noticed, ahead)
         )
+
+    def _read_ahead(self) -> None:
+        busy = self._overhearing is not None and not self._overhearing.done()
+        if busy or self._ahead is not None or time.monotonic() - self._speaking_since < OVERHEARD_S:
+            return
+        self._overhearing = self.create_task(self._overhear_so_far())
+
+    async def _overhear_so_far(self) -> None:
+        frames, faces = await asyncio.to_thread(self._look)
+        turn = self._turn("", _speech(self._sound), frames, faces)
+        try:
+            self._ahead = await asyncio.to_thread(self._overhear, turn)
+        except Exception as error:  # the turn itself will tell, if the model fails then too
+            logger.warning("the model could not read ahead: %s", type(error).__name__)
 
     def _write_down(self, speech: Speech) -> Transcript:
         if "text" not in self._consent:

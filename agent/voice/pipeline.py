@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
@@ -24,9 +24,10 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from agent.care import Consent
 from agent.nodes import Ears
 from agent.session import Agent
-from perception.types import SAMPLE_RATE_HZ
+from perception.types import SAMPLE_RATE_HZ, Speech
 
 from .companion import Companion, Echo, Report
+from .half_duplex import HalfDuplex
 from .hearing import Hearing
 from .turns import BargeIn, PatientStop
 
@@ -63,6 +64,7 @@ def build_session(
     silence_s: float = SILENCE_S,
     observers: list[BaseObserver] | None = None,
     idle_timeout_s: float | None = 600.0,
+    half_duplex: bool = False,
 ) -> Session:
     """Put a conversation together.
 
@@ -75,7 +77,9 @@ def build_session(
         silence_s: after so long without a word, say that there is time; 0 for never.
         observers: more of Pipecat's observers.
         idle_timeout_s: a session in which nobody speaks for so long is closed; None for never.
+        half_duplex: do not listen while the agent speaks, where a microphone would hear it.
     """
+    overhear = partial(agent.overhear, user=user, thread=thread)
     companion = Companion(agent, user=user, thread=thread, consent=consent, report=report)
     turns = UserTurnProcessor(
         user_turn_strategies=UserTurnStrategies(start=[BargeIn()], stop=[PatientStop()]), user_idle_timeout=silence_s
@@ -88,8 +92,9 @@ def build_session(
     pipeline = Pipeline(
         [
             transport.input(),
+            *([HalfDuplex()] if half_duplex else []),
             VADProcessor(vad_analyzer=vad or SileroVADAnalyzer(params=VAD)),
-            Hearing(ears, completeness or smart_turn(), consent.allowed()),
+            Hearing(ears, completeness or smart_turn(), overhear, consent.allowed()),
             turns,
             companion,
             transport.output(),
@@ -104,6 +109,14 @@ def build_session(
         idle_timeout_secs=idle_timeout_s,
     )
     return Session(worker, companion)
+
+
+def warm_up(agent: Agent, ears: Ears) -> None:
+    """Do once what the first turn would wait for."""
+    agent.warm_up()
+    silence = np.zeros(2 * SAMPLE_RATE_HZ, np.float32)
+    ears.asr().transcribe(Speech(silence), "en", in_haste=True)
+    smart_turn()(silence)
 
 
 @cache

@@ -18,6 +18,7 @@ from agent.events import (
     Perceived,
     Planned,
     Remembered,
+    Replied,
     ReplyText,
     Screened,
     Spoken,
@@ -66,7 +67,7 @@ def kinds(events):
 
 def test_a_typed_turn_goes_through_every_level():
     events = list(agent_of().events("I am sad about my cat, she ran away yesterday."))
-    assert kinds(events) == [Started, Heard, Perceived, Screened, Understood, Planned, Remembered, Finished]
+    assert kinds(events) == [Started, Heard, Perceived, Screened, Understood, Planned, Remembered, Replied, Finished]
     result = events[-1].result
     assert result.affect.emotion == "sad"
     assert result.affect.open == ("sad",)
@@ -388,6 +389,13 @@ def test_the_disclosure_comes_at_first_contact_only():
     again = next(e for e in agent.events("I am sad today, very.") if isinstance(e, Started))
     assert first.disclosure
     assert again.disclosure is None
+
+
+@pytest.mark.parametrize(("feeling", "style"), [("sad", "calm"), ("happy", "bright"), ("fear", "calm")])
+def test_the_voice_takes_the_style_of_the_plan(feeling, style):
+    speaker = FakeSpeaker()
+    list(agent_of(speaker=speaker).events(f"I am {feeling} about my cat, she ran away.", speak=True))
+    assert {said for _, said in speaker.said} == {STYLES[style]}
 
 
 def test_the_reply_is_spoken_sentence_by_sentence_in_the_plans_voice(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.sentences import LONGEST_SENTENCE, speakable, split_sentences
-from agent.speech import NORMAL_RMS, PEAK, STYLES, Audio, CoquiSpeaker, PiperSpeaker, VoiceStyle, _say, write_wav
+from agent.speech import NORMAL_RMS, PEAK, STYLES, Audio, PiperSpeaker, VoiceStyle, _say, write_wav
 from agent.word_timing import Rendering
 from model.weights import locate
 from perception.asr import WhisperAsr
@@ -375,13 +375,28 @@ def test_piper_follows_rate_loudness_and_pause(piper):
         return next(piper.speak(SENTENCE, VoiceStyle(variability=0, **style)))
 
     plain = spoken()
-    # Piper rounds each sound up to whole frames, so that fast speech is a little longer than asked for.
-    assert spoken(rate=2).duration_s / plain.duration_s == pytest.approx(0.5, abs=0.15)
-    assert spoken(rate=0.5).duration_s / plain.duration_s == pytest.approx(2, abs=0.3)
+    for rate in (0.5, 0.75, 1.25, 1.6, 2):
+        assert plain.duration_s / spoken(rate=rate).duration_s == pytest.approx(rate, rel=0.12)
     assert rms(spoken(loudness=-6).samples) / rms(plain.samples) == pytest.approx(0.5, rel=0.02)
     for style in STYLES.values():
         audio = next(piper.speak(SENTENCE, style))
         assert rms(audio.samples) == pytest.approx(NORMAL_RMS * 10 ** (style.loudness / 20), rel=0.02)
+
+
+@pytest.mark.weights
+def test_every_style_is_heard_in_rate_level_and_pause(piper):
+    def spoken_s(audio: Audio) -> float:
+        return audio.words[-1].end_s - audio.words[0].start_s
+
+    plain = sum(spoken_s(audio) for audio in piper.speak(SENTENCES[:4], replace(STYLES["plain"], variability=0)))
+    for style in STYLES.values():
+        said = list(piper.speak(SENTENCES[:4], replace(style, variability=0)))
+        assert plain / sum(map(spoken_s, said)) == pytest.approx(style.rate, abs=0.04)
+        for audio in said[1:]:
+            pause, rest = np.split(audio.samples, [round(style.pause_s * audio.sample_rate_hz)])
+            assert not pause.any()
+            assert style.pause_s < audio.words[0].start_s < style.pause_s + 0.25
+            assert rms(rest) == pytest.approx(NORMAL_RMS * 10 ** (style.loudness / 20), rel=0.02)
 
 
 @pytest.mark.weights
@@ -397,49 +412,7 @@ def test_the_recogniser_understands_what_piper_says(piper):
         assert heard.replace("im", "i am", 1).split() == SENTENCE.lower().rstrip(".").split()
 
 
-# Coqui
-
-
-def test_without_coqui_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "TTS", None)
-    monkeypatch.setitem(sys.modules, "TTS.api", None)
-    with pytest.raises(ImportError, match=r"emox\[coqui\]"):
-        CoquiSpeaker("tts_models/en/ljspeech/vits")
-
-
-@pytest.fixture(scope="module")
-def tiny_vits(tmp_path_factory):
-    """A local Coqui model: VITS, a few channels wide, random weights."""
-    pytest.importorskip("TTS", reason="coqui-tts is not installed; it needs an environment of its own")
-    import torch
-    from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
-    from TTS.tts.models.vits import Vits
-
-    torch.manual_seed(0)
-    sizes = {"hidden_channels": 16, "hidden_channels_ffn_text_encoder": 16, "upsample_initial_channel_decoder": 32}
-    layers = {"num_layers_text_encoder": 1, "num_layers_flow": 1, "num_layers_posterior_encoder": 1, "use_sdp": False}
-    config = VitsConfig(model_args=VitsArgs(**sizes, **layers), text_cleaner="english_cleaners", use_phonemes=False)
-    folder = tmp_path_factory.mktemp("tiny_vits")
-    config.save_json(folder / "config.json")
-    torch.save({"model": Vits(config).state_dict()}, folder / "model.pth")
-    return folder
-
-
-def test_coqui_speaks_from_a_local_folder_in_the_style(tiny_vits):
-    speaker = CoquiSpeaker(tiny_vits)
-    fast, slow = ([*speaker.speak("Hello there. How are you?", VoiceStyle(rate=rate))] for rate in (2, 0.5))
-    assert len(fast) == len(slow) == 2
-    assert fast[0].sample_rate_hz == 22050
-    assert slow[0].duration_s > 1.5 * fast[0].duration_s
-    assert rms(fast[0].samples) == pytest.approx(NORMAL_RMS, rel=0.02)
-    # The half second of silence that the library adds after a sentence is gone.
-    assert np.abs(fast[0].samples[-2000:]).max() > 0
-
-
-def test_coqui_names_a_folder_without_a_model(tmp_path):
-    pytest.importorskip("TTS", reason="coqui-tts is not installed; it needs an environment of its own")
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        CoquiSpeaker(tmp_path)
+# The fake
 
 
 def test_the_fake_speaker_keeps_the_contract():

@@ -224,3 +224,35 @@ def test_what_was_said_long_ago_is_all_alike():
     assert [(line, ago) for line, _, ago in found] == [(0, "3+"), (1, "3+"), (5, "0")]
     assert found[2][1] == pytest.approx(np.log(0.7 / 0.3))
     assert np.isfinite(line_logits([Cause("a", 0, 1.0)], 0)[0][1])
+
+
+def test_what_was_overheard_changes_nothing_but_the_time(model):
+    history = [Utterance("user", "I am so sad."), Utterance("assistant", "Oh.")]
+    turn = whole_turn()
+    told = []
+    for ahead in (None, model.overhear(UserTurn("", turn.speech, turn.frames, turn.faces), history)):
+        prefix = model.attend(turn, history, ahead)
+        affect = model.perceive(prefix)
+        understanding, words = model.understand(prefix, affect)
+        told.append((affect, understanding, words, list(model.empathize(prefix, ReplyBrief(THOUGHT, max_tokens=8)))))
+    at_once, ahead_of_it = told
+    assert ahead_of_it[0].emotions == pytest.approx(at_once[0].emotions, abs=1e-5)
+    assert ahead_of_it[1].intents == pytest.approx(at_once[1].intents, abs=1e-5)
+    assert ahead_of_it[2:] == at_once[2:]
+
+
+def test_what_was_overheard_of_another_dialogue_is_not_used(model):
+    turn, history = whole_turn(), [Utterance("user", "I am so sad.")]
+    ahead = model.overhear(UserTurn("", turn.speech, turn.frames, turn.faces), [Utterance("user", "Hooray!")])
+    assert model.attend(turn, history, ahead).cache is not ahead.cache
+
+
+def test_in_haste_the_cause_is_sought_in_what_is_said_now_and_only_a_question_has_an_intent(model):
+    history = [Utterance("user", "my dog died"), Utterance("assistant", "Oh.")]
+    prefix = model.attend(UserTurn("I cannot stop crying"), history)
+    hasty, words = model.understand(prefix, model.perceive(prefix), in_haste=True)
+    assert (hasty.cause, hasty.intent, hasty.intents, words) == ("I cannot stop crying", "", {}, ())
+    full, _ = model.understand(prefix, model.perceive(prefix))
+    assert tuple(full.intents) == INTENTS
+    asked = model.attend(UserTurn("what can I do?"), history)
+    assert model.understand(asked, model.perceive(asked), in_haste=True)[0].intent in INTENTS
