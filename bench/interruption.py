@@ -42,7 +42,7 @@ from agent.session import Agent
 from agent.settings import load_settings
 from agent.speech import STYLES, Audio, Speaker, VoiceStyle
 from agent.voice.clips import TICK_S, ClipTransport
-from agent.voice.pipeline import build_session
+from agent.voice.pipeline import OUT_RATE_HZ, build_session
 from agent.word_timing import SpokenWord
 from bench.turn import machine
 from memory.store import InMemoryStore
@@ -64,8 +64,10 @@ REPLIES = (
 SIGNS = ("Mm-hm.", "Yeah.", "Right.", "Uh-huh.", "I see.", "Okay.")
 LEAD_S = 0.3
 """Of a recording, kept from before the speech in it."""
-LOUD = 0.05
-"""Speech begins with the first sample that reaches this share of the loudest."""
+LOUD = 0.1
+LASTS_S = 0.2
+"""Speech begins with the first hundredth of a second that reaches this share of the loud ones' level (root mean square)
+and is followed by mostly such ones for so long; a click of the lips or a breath before it does not count."""
 APART_S = 3.0
 """Between two sounds in one reply."""
 GAP_S = 0.06
@@ -186,10 +188,21 @@ def recordings(data: Path, n: int, draw: random.Random) -> list[tuple[np.ndarray
     for file in draw.sample(files, n):
         speech = read_clip(file, want_frames=False).speech
         assert speech is not None
-        loud = np.flatnonzero(np.abs(speech.samples) >= LOUD * np.abs(speech.samples).max())
-        lead = min(int(loud[0]), round(LEAD_S * SAMPLE_RATE_HZ))
-        found.append((speech.samples[int(loud[0]) - lead : int(loud[-1])], lead))
+        begins, ends = speech_in(speech.samples)
+        lead = min(begins, round(LEAD_S * SAMPLE_RATE_HZ))
+        found.append((speech.samples[begins - lead : ends], lead))
     return found
+
+
+def speech_in(samples: np.ndarray) -> tuple[int, int]:
+    """The samples at which the speech in a recording at 16 kHz begins and ends."""
+    size = SAMPLE_RATE_HZ // 100
+    frames = samples[: len(samples) // size * size].reshape(-1, size)
+    levels = np.sqrt(np.square(frames).mean(1))
+    loud = levels >= LOUD * np.percentile(levels, 95)
+    lasts = round(LASTS_S * 100)
+    begins = next(i for i in np.flatnonzero(loud) if loud[i : i + lasts].mean() > 0.5)
+    return int(begins) * size, int(np.flatnonzero(loud)[-1] + 1) * size
 
 
 async def interruptions(voice: CachedVoice, data: Path, n: int, seed: int) -> dict[str, Any]:
@@ -240,7 +253,7 @@ async def false_alarms(voice: CachedVoice, sounds: Sequence[tuple[np.ndarray, st
     left = list(sounds)
     greeting = next(iter(voice.speak("I had a long day.", STYLES["plain"])))
     opening = soxr.resample(greeting.samples, greeting.sample_rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
-    made = noticed = cut = whole = replies = repeated = 0
+    made = late = cut = whole = replies = repeated = 0
     held_ms = []
     async with Stage(voice) as stage:
         while left:
@@ -258,18 +271,24 @@ async def false_alarms(voice: CachedVoice, sounds: Sequence[tuple[np.ndarray, st
             await until(lambda replies=replies: len(stage.turns) > replies)
             await asyncio.sleep(0.5)
             runs = stage.pieces(first)
-            noticed += len(runs) - 1
-            held_ms += [1000 * (after[0] - before[1]) for before, after in pairwise(runs)]
             (episode,) = [one for one in stage.agent.store.list("bench") if one.id == stage.turns[replies].turn_id]
             cut += episode.cut_off
-            sound, words = stage.sound_of(stage.turns[replies], reply)
+            samples, words = stage.sound_of(stage.turns[replies], reply)
             ends = [0, *(end for _, end in words)]
-            repeated = max(repeated, _repeated(runs, sound, ends))
-            whole += episode.reply == reply and _all_heard(runs, sound, ends)
+            places = _places(runs, samples, ends)
+            for before, after in pairwise(range(len(runs))):
+                was, now = places[before], places[after]
+                if was is not None and now is not None and now[0] == was[1]:
+                    late += 1
+                else:
+                    held_ms.append(1000 * (runs[after][0] - runs[before][1]))
+            repeated = max(repeated, _repeated(places, ends))
+            whole += episode.reply == reply and _all_heard(places, len(samples), round(TICK_S * OUT_RATE_HZ))
             replies += 1
     return {
         "sounds": made,
-        "stopped_for": noticed,
+        "stopped_for": len(held_ms),
+        "output_ran_dry": late,
         "replies": replies,
         "cut": cut,
         "heard_whole": whole,
@@ -278,35 +297,32 @@ async def false_alarms(voice: CachedVoice, sounds: Sequence[tuple[np.ndarray, st
     }
 
 
-def _starts(runs: list[tuple[float, float, bytes]], sound: np.ndarray, ends: list[int]) -> list[int | None]:
-    """From which word each run was played, found by comparing samples."""
-    starts = []
-    for _, _, audio in runs:
-        played = np.frombuffer(audio, "<i2")[: SAMPLE_RATE_HZ // 4]
-        starts.append(
-            next((i for i, at in enumerate(ends) if np.array_equal(played, sound[at : at + len(played)])), None)
-        )
-    return starts
-
-
-def _all_heard(runs: list[tuple[float, float, bytes]], sound: np.ndarray, ends: list[int]) -> bool:
-    """Whether the runs together play every sample: each begins at a word, and no later than the one before stopped."""
+def _places(runs: list[tuple[float, float, bytes]], sound: np.ndarray, ends: list[int]) -> list[tuple[int, int] | None]:
+    """Which samples of a reply each run played: on from where the one before stopped, or from the start of a word."""
+    places: list[tuple[int, int] | None] = []
     at = 0
-    for start, (_, _, audio) in zip(_starts(runs, sound, ends), runs, strict=True):
-        if start is None or ends[start] > at + round(TICK_S * 22_050):
+    for _, _, audio in runs:
+        played = np.frombuffer(audio, "<i2")
+        start = next((i for i in (at, *ends) if np.array_equal(played[:2000], sound[i : i + len(played[:2000])])), None)
+        places.append(None if start is None else (start, start + len(played)))
+        at = at if start is None else start + len(played)
+    return places
+
+
+def _all_heard(places: list[tuple[int, int] | None], whole: int, chunk: int) -> bool:
+    """Whether the runs play every sample in order; of a word before a stop up to a chunk may be missing."""
+    at = 0
+    for place in places:
+        if place is None or place[0] > at + chunk:
             return False
-        at = ends[start] + len(audio) // 2
-    return at >= len(sound)
+        at = place[1]
+    return at >= whole
 
 
-def _repeated(runs: list[tuple[float, float, bytes]], sound: np.ndarray, ends: list[int]) -> int:
+def _repeated(places: list[tuple[int, int] | None], ends: list[int]) -> int:
     """How many words were heard again, whole or in part, where the reply went on."""
-    most = at = 0
-    for start, (_, _, audio) in zip(_starts(runs, sound, ends), runs, strict=True):
-        if start is not None:
-            most = max(most, sum(ends[start] <= end < at for end in ends))
-            at = ends[start] + len(audio) // 2
-    return most
+    known = [place for place in places if place is not None]
+    return max((sum(after[0] <= end < before[1] for end in ends) for before, after in pairwise(known)), default=0)
 
 
 def signs(voice: Speaker, n: int, draw: random.Random) -> list[tuple[np.ndarray, str]]:
