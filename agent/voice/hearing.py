@@ -166,11 +166,12 @@ class Hearing(FrameProcessor):
         end = len(self._sound)
         speech = _speech(self._sound)
         fresh = _speech(self._sound[self._settled_at :])
+        stretch = speech.samples[self._speech_at // 2 :]  # since the last pause, which tells more than the whole turn
         try:
             async with asyncio.timeout(PATIENCE_S):
                 self._last, complete, turn = await asyncio.gather(
                     asyncio.to_thread(self._write_down, fresh),
-                    asyncio.to_thread(self._completeness, np.concatenate([speech.samples, SILENCE])),
+                    asyncio.to_thread(self._completeness, np.concatenate([stretch, SILENCE])),
                     asyncio.to_thread(self._look),
                 )
         except Exception as error:
