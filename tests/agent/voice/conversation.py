@@ -49,7 +49,7 @@ class SeeingModel(FakeModel):
 
     def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> UserTurn:
         self.turns.append(turn)
-        return super().attend(turn, history)
+        return super().attend(turn, history, ahead)
 
 
 class Tones(FakeAsr):
