@@ -47,7 +47,7 @@ class SeeingModel(FakeModel):
         super().__init__(reply)
         self.turns: list[UserTurn] = []
 
-    def attend(self, turn: UserTurn, history: Sequence[Utterance] = ()) -> UserTurn:
+    def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Any = None) -> UserTurn:
         self.turns.append(turn)
         return super().attend(turn, history, ahead)
 
