@@ -88,7 +88,7 @@ class ChromaStore:
     def change(self, user: str, id: str, edit: Edit) -> Episode:
         """Keep another version of an episode; see `MemoryStore.change`."""
         with self._using(user, f"episode {id!r} could not be kept") as collection:
-            known = _documents_of(collection, [id]).get(id)
+            known = self._documents(collection, [id]).get(id)
             episode = edited(id, None if known is None else self._episode(known, user), edit)
             assert collection is not None  # the episode is there
             collection.upsert(**columns([self._record(episode, to_json(episode))]))
@@ -98,7 +98,7 @@ class ChromaStore:
         """The episode of that id, or None."""
         check_name("id", id)
         with self._using(user, "an episode could not be read") as collection:
-            document = _documents_of(collection, [id]).get(id)
+            document = self._documents(collection, [id]).get(id)
         return None if document is None else self._episode(document, user)
 
     def recall(self, user: str, query: Query) -> Recollections:
@@ -111,7 +111,7 @@ class ChromaStore:
             if collection is None:
                 return []
             best = rank(_nearest(collection, cue, query), cue.weights, query.limit)
-            documents = _documents_of(collection, [candidate.id for candidate, _ in best])
+            documents = self._documents(collection, [candidate.id for candidate, _ in best])
         _, since_s, until_s = window(query)
         found = [
             Recollection(self._episode(documents[candidate.id], user), sum(parts.values()), parts)
@@ -247,7 +247,7 @@ class ChromaStore:
         documents = [to_json(episode) for episode in portion]
         what = f"episode {portion[0].id!r}" if len(portion) == 1 else f"{len(portion)} episodes"
         with self._using(user, f"{what} could not be kept") as collection:
-            known = _documents_of(collection, [episode.id for episode in portion])
+            known = self._documents(collection, [episode.id for episode in portion])
             kept = {id: self._opened_text(document) for id, document in known.items()}
             fresh: list[tuple[Episode, str]] = []
             for episode, document in zip(portion, documents, strict=True):
@@ -262,6 +262,10 @@ class ChromaStore:
                 collection = collection or self._make(user, "user")
                 collection.add(**columns(records))
             return len(fresh)
+
+    def _documents(self, collection: chromadb.Collection | None, ids: Iterable[str]) -> dict[str, str]:
+        """The documents of those ids that are kept."""
+        return {} if collection is None else self._collections.texts(collection, ids, "episode")
 
     def _record(self, episode: Episode, document: str, words: np.ndarray | None = None) -> Record:
         """An episode as Chroma keeps it, from its document and, where it is known, the embedding of its text."""
@@ -374,14 +378,6 @@ def _meets(flat: dict[str, Any], condition: dict[str, Any]) -> bool:
         return bool(flat[key] == wanted)
     ((comparison, bound),) = wanted.items()
     return bool(flat[key] >= bound if comparison == "$gte" else flat[key] < bound)
-
-
-def _documents_of(collection: chromadb.Collection | None, ids: Sequence[str]) -> dict[str, str]:
-    """The documents of those ids that are kept."""
-    if collection is None or not ids:  # Chroma takes no ids for all ids
-        return {}
-    records: Any = collection.get(ids=list(dict.fromkeys(ids)), include=["metadatas"])
-    return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
 
 
 def _name(user: str, kind: Kind) -> str:
