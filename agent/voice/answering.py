@@ -14,6 +14,7 @@ from agent.events import Event, Finished, ReplyText, Spoken, TurnResult
 from agent.session import Agent
 from agent.speech import Audio
 from agent.state import Playback, TurnDropped
+from agent.word_timing import SpokenWord
 from perception.types import UserTurn
 
 
@@ -124,12 +125,18 @@ class Answer:
 
 
 def words_of(audio: Audio) -> list[Word]:
-    """The sound of a sentence cut at the ends of its words; the pause before a word belongs to it."""
+    """The sound of a sentence cut at the ends of its words; the pause before a word belongs to it.
+
+    Sound whose words nobody timed is one piece without a word, so that it is heard though nobody knows what was.
+    """
     samples = (np.clip(audio.samples, -1, 1) * 32767).round().astype("<i2")
+    if not len(samples):
+        return []
     words = []
     start = 0
-    for i, word in enumerate(audio.words):
-        last = i == len(audio.words) - 1
+    spoken = audio.words or (SpokenWord("", 0.0, audio.duration_s),)
+    for i, word in enumerate(spoken):
+        last = i == len(spoken) - 1
         end = len(samples) if last else max(start, round(word.end_s * audio.sample_rate_hz))
         words.append(Word(word.text, samples[start:end].tobytes(), audio.sample_rate_hz))
         start = end

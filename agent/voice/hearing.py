@@ -195,12 +195,16 @@ class Hearing(FrameProcessor):
         self._overhearing = self.create_task(self._overhear_so_far())
 
     async def _overhear_so_far(self) -> None:
-        frames, faces = await asyncio.to_thread(self._look)
-        turn = self._turn("", _speech(self._sound), frames, faces)
+        heard_of = self._pictures  # a new turn has new ones
         try:
-            self._ahead = await asyncio.to_thread(self._overhear, turn)
+            frames, faces = await asyncio.to_thread(self._look)
+            turn = self._turn("", _speech(self._sound), frames, faces)
+            ahead = await asyncio.to_thread(self._overhear, turn)
         except Exception as error:  # the turn itself will tell, if the model fails then too
             logger.warning("the model could not read ahead: %s", type(error).__name__)
+            return
+        if heard_of is self._pictures:
+            self._ahead = ahead
 
     def _write_down(self, speech: Speech) -> Transcript:
         if "text" not in self._consent:
