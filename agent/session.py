@@ -200,7 +200,9 @@ class Agent(AbstractContextManager["Agent"]):
         def tell_now(step: str | Audio | Exception | AllSpoken | dict[str, Any]) -> None:
             tell((time.perf_counter(), step))
 
-        over = (lambda: live.playback.over) if live.playback is not None else (lambda: False)
+        def over() -> bool:
+            return live.playback is not None and live.playback.over
+
         voice = Voice(speaker, tell_now, over) if speaker is not None else None
 
         def reply(piece: str) -> None:

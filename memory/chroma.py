@@ -44,8 +44,9 @@ from .store import (
 )
 from .types import Episode, Fact, Query, RecalledFact, Recollection
 
-POOL = 48
-"""How many of the nearest are weighed again by recency and variety."""
+POOL = 20
+"""How many of the nearest are weighed again by recency and variety; twice as many as are asked for, if that is more.
+Each costs 1 % of a search, since its vector comes back as 398 Python numbers."""
 
 Kind = Literal["user", "facts"]
 """Of a collection: the episodes of a person, or the facts about them; the beginning of its name."""
@@ -88,7 +89,7 @@ class ChromaStore:
     def change(self, user: str, id: str, edit: Edit) -> Episode:
         """Keep another version of an episode; see `MemoryStore.change`."""
         with self._using(user, f"episode {id!r} could not be kept") as collection:
-            known = _documents_of(collection, [id]).get(id)
+            known = self._documents(collection, [id]).get(id)
             episode = edited(id, None if known is None else self._episode(known, user), edit)
             assert collection is not None  # the episode is there
             collection.upsert(**columns([self._record(episode, to_json(episode))]))
@@ -98,7 +99,7 @@ class ChromaStore:
         """The episode of that id, or None."""
         check_name("id", id)
         with self._using(user, "an episode could not be read") as collection:
-            document = _documents_of(collection, [id]).get(id)
+            document = self._documents(collection, [id]).get(id)
         return None if document is None else self._episode(document, user)
 
     def recall(self, user: str, query: Query) -> Recollections:
@@ -111,7 +112,7 @@ class ChromaStore:
             if collection is None:
                 return []
             best = rank(_nearest(collection, cue, query), cue.weights, query.limit)
-            documents = _documents_of(collection, [candidate.id for candidate, _ in best])
+            documents = self._collections.texts(collection, [candidate.id for candidate, _ in best], "episode")
         _, since_s, until_s = window(query)
         found = [
             Recollection(self._episode(documents[candidate.id], user), sum(parts.values()), parts)
@@ -247,7 +248,7 @@ class ChromaStore:
         documents = [to_json(episode) for episode in portion]
         what = f"episode {portion[0].id!r}" if len(portion) == 1 else f"{len(portion)} episodes"
         with self._using(user, f"{what} could not be kept") as collection:
-            known = _documents_of(collection, [episode.id for episode in portion])
+            known = self._documents(collection, [episode.id for episode in portion])
             kept = {id: self._opened_text(document) for id, document in known.items()}
             fresh: list[tuple[Episode, str]] = []
             for episode, document in zip(portion, documents, strict=True):
@@ -262,6 +263,13 @@ class ChromaStore:
                 collection = collection or self._make(user, "user")
                 collection.add(**columns(records))
             return len(fresh)
+
+    def _documents(self, collection: chromadb.Collection | None, ids: Iterable[str]) -> dict[str, str]:
+        """The documents of those ids that are kept, by Chroma's own reading: they are to be written again."""
+        if collection is None or not (wanted := list(dict.fromkeys(ids))):  # Chroma takes no ids for all ids
+            return {}
+        records: Any = collection.get(ids=wanted, include=["metadatas"])
+        return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
 
     def _record(self, episode: Episode, document: str, words: np.ndarray | None = None) -> Record:
         """An episode as Chroma keeps it, from its document and, where it is known, the embedding of its text."""
@@ -326,13 +334,13 @@ class ChromaStore:
 
 
 def _nearest(collection: chromadb.Collection, cue: Cue, query: Query) -> list[Candidate]:
-    """The nearest episodes that the query allows, at least `POOL` if there are as many.
+    """The nearest episodes that the query allows, `POOL` or more if there are as many.
 
     Excluded ids and times outside the window are dropped after the search, since a filter inside Chroma takes ten
     times as long; only where that leaves too few does Chroma filter by time.
     """
     now_s, since_s, until_s = window(query)
-    wanted = max(POOL, query.limit)
+    wanted = max(POOL, 2 * query.limit)
     hits = wanted + len(query.exclude)
 
     def search(where: dict[str, Any] | None) -> tuple[int, list[Candidate]]:
@@ -374,14 +382,6 @@ def _meets(flat: dict[str, Any], condition: dict[str, Any]) -> bool:
         return bool(flat[key] == wanted)
     ((comparison, bound),) = wanted.items()
     return bool(flat[key] >= bound if comparison == "$gte" else flat[key] < bound)
-
-
-def _documents_of(collection: chromadb.Collection | None, ids: Sequence[str]) -> dict[str, str]:
-    """The documents of those ids that are kept."""
-    if collection is None or not ids:  # Chroma takes no ids for all ids
-        return {}
-    records: Any = collection.get(ids=list(dict.fromkeys(ids)), include=["metadatas"])
-    return {id: flat["episode"] for id, flat in zip(records["ids"], records["metadatas"], strict=True)}
 
 
 def _name(user: str, kind: Kind) -> str:

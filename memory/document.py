@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -26,6 +26,21 @@ SCHEMA = 2
 @cache
 def _episodes() -> TypeAdapter[Episode]:
     return TypeAdapter(Episode)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    schema: int
+    episode: Episode
+
+
+_PRESENT = f'{{"schema":{SCHEMA},'
+"""How a document of this version begins, which pydantic reads as it is."""
+
+
+@cache
+def _kept() -> TypeAdapter[_Kept]:
+    return TypeAdapter(_Kept)
 
 
 @cache
@@ -50,6 +65,8 @@ def from_json(document: str) -> Episode:
         MemoryStoreError: a newer version wrote it, or it is damaged.
     """
     with _damage("an episode"):
+        if document.startswith(_PRESENT):
+            return _episode_in_utc(_kept().validate_json(document).episode)
         content = json.loads(document)
         _check_schema("an episode", content["schema"])
         return episode_from_plain(content["episode"], content["schema"])
@@ -128,10 +145,9 @@ class NaiveTime(ValueError):
 
 
 def _episode_in_utc(episode: Episode) -> Episode:
-    revisions = tuple(
-        replace(revision, at=_utc(revision.at, f"episode {episode.id!r}")) for revision in episode.revisions
-    )
-    return replace(episode, at=_utc(episode.at, f"episode {episode.id!r}"), revisions=revisions)
+    what = f"episode {episode.id!r}"
+    revisions = tuple([replace(revision, at=_utc(revision.at, what)) for revision in episode.revisions])
+    return replace(episode, at=_utc(episode.at, what), revisions=revisions)
 
 
 def _fact_in_utc(fact: Fact) -> Fact:

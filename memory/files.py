@@ -12,12 +12,15 @@ import shutil
 import sqlite3
 import struct
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 MIN_NEEDLE_CHARS = 8
+
+EMPTY_LOG = "pragma wal_checkpoint(truncate)"
+"""Brings what is in the write-ahead log of a database into it."""
 
 HNSW_HEADER = struct.Struct("<iQQQQ")
 """Of an index's `header.bin`: version, offset, room for elements, elements there are, bytes of an element."""
@@ -40,6 +43,9 @@ def clean(folder: Path) -> None:
                 database.execute("delete from embeddings_queue where topic = ?", (topic,))
         database.execute("insert into embedding_fulltext_search (embedding_fulltext_search) values ('rebuild')")
         database.execute("vacuum")
+        (in_use, *_) = database.execute(EMPTY_LOG).fetchone()
+        if in_use:
+            raise sqlite3.OperationalError("the log of the database is in use")
     for index in folder.iterdir():
         if index.is_dir() and _is_uuid(index.name):
             if index.name in owned:
@@ -106,13 +112,32 @@ def zero_unused(index: Path) -> None:
                     file.write(bytes(len(unused)))
 
 
-def index_folders(folder: Path) -> dict[str, Path]:
-    """Where the index of each collection lies, by the collection's name; read beside an open Chroma."""
-    with closing(sqlite3.connect(f"file:{folder / 'chroma.sqlite3'}?mode=ro", uri=True)) as database:
-        found = database.execute(
-            "select c.name, s.id from segments s join collections c on c.id = s.collection where s.scope = 'VECTOR'"
-        )
-        return {name: folder / id for name, id in found}
+def open_beside(folder: Path) -> sqlite3.Connection:
+    """The database of a folder that Chroma has open, to read from any thread, one at a time.
+
+    To be closed after Chroma: a process that closes a file loses every lock that it has on it, those of Chroma's own
+    SQLite too, and without them any other program that looks into the database would take the log away.
+    """
+    return sqlite3.connect(f"file:{folder / 'chroma.sqlite3'}?mode=ro", uri=True, check_same_thread=False)
+
+
+def index_folders(database: sqlite3.Connection, folder: Path) -> dict[str, Path]:
+    """Where the index of each collection lies, by the collection's name."""
+    found = database.execute(
+        "select c.name, s.id from segments s join collections c on c.id = s.collection where s.scope = 'VECTOR'"
+    )
+    return {name: folder / id for name, id in found}
+
+
+def texts_of(database: sqlite3.Connection, collection_id: str, ids: Sequence[str], key: str) -> dict[str, str]:
+    """The text under a key of the metadata of those records of a collection that are kept, by id."""
+    found = database.execute(  # cross join: from left to right, whatever SQLite expects of its indexes
+        "select e.embedding_id, m.string_value from segments s cross join embeddings e cross join embedding_metadata m "
+        "where s.collection = ? and s.scope = 'METADATA' and e.segment_id = s.id and m.id = e.id and m.key = ? "
+        f"and e.embedding_id in ({','.join('?' * len(ids))})",
+        (collection_id, key, *ids),
+    )
+    return dict(found.fetchall())
 
 
 def _is_uuid(name: str) -> bool:

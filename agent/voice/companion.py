@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 APOLOGY = "I am sorry, something went wrong on my side. Could you say that once more?"
 STILL_HERE = "Take your time. I am here."
 PATIENCE_S = 20.0
-"""After the end of a turn, an answer that has brought no sound for so long is given up, with an apology."""
+"""After the end of a turn, an answer of which nothing has come for so long is given up, with an apology."""
 
 Report = Callable[[TurnResult, TurnTiming], None]
 """Told of each turn that is remembered."""
@@ -188,7 +188,7 @@ class Companion(FrameProcessor):
         first = await asyncio.to_thread(self._agent.store.count, user) == 0
         told = disclosure(consent, self._agent.model.card.modalities | {"text"}) if first else None
         async with self._lock:
-            await self._say(f"Hello. {told or 'It is good to hear from you.'} How are you today?")
+            await self._say(f"{told or 'Hello. It is good to hear from you.'} How are you today?")
 
     async def encourage(self) -> None:
         """Nobody has said anything for a while: say that there is time, once."""
@@ -428,7 +428,7 @@ class Companion(FrameProcessor):
     async def _watch_over(self, answer: Answer) -> None:
         await asyncio.sleep(PATIENCE_S)
         async with self._lock:
-            if answer is self._answer and not answer.words:
+            if answer is self._answer and not (answer.words if answer.speaks else answer.text):
                 await self._fail(answer, TimeoutError())
                 self._before = None  # whoever stalls is not waited for
 

@@ -222,13 +222,13 @@ async def _converse(
 
 def _local_transport() -> BaseTransport:
     try:
-        from pipecat.transports.local.audio import LocalAudioTransport, LocalAudioTransportParams
+        import pyaudio
     except ImportError:
         raise SetupError(
-            "the microphone needs PyAudio: pip install 'emox[local]', with PortAudio's headers at hand; "
+            "the microphone needs PyAudio, which is built with PortAudio's headers: pip install 'emox[local]'; "
             "`emox talk --browser` works without it"
         ) from None
-    import pyaudio
+    from pipecat.transports.local.audio import LocalAudioTransport, LocalAudioTransportParams
 
     devices = pyaudio.PyAudio()
     try:

@@ -76,6 +76,53 @@ def test_what_was_acknowledged_outlives_being_killed(tmp_path: Path):
             assert sorted(one.episode.id for one in recalled) == sorted(kept)
 
 
+def test_what_a_killed_process_left_in_chroma_s_queue_is_kept_and_not_added_again(tmp_path: Path):
+    left = episode_of("b", "said last")
+    with opened(tmp_path) as store:
+        store.add_all([episode_of("a"), left])
+    with closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as database, database:  # killed between its two commits
+        (record,) = database.execute("select id from embeddings where embedding_id = 'b'").fetchone()
+        for table in ("embeddings", "embedding_metadata"):
+            database.execute(f"delete from {table} where id = ?", (record,))
+        database.execute("update max_seq_id set seq_id = seq_id - 1")
+    with opened(tmp_path) as store, pytest.raises(MemoryStoreError, match="'b' is already kept with other content"):
+        store.add(episode_of("b", "other words"))
+    with opened(tmp_path) as store:
+        assert store.get("ann", "b") == left
+        assert store.count("ann") == 2
+
+
+def test_every_database_has_a_log_which_is_empty_once_closed(tmp_path: Path):
+    for id in ("a", "b"):  # the second time, the memory of an earlier version
+        with opened(tmp_path) as store:
+            store.add(episode_of(id))
+            assert (tmp_path / "chroma.sqlite3-wal").stat().st_size
+        log = tmp_path / "chroma.sqlite3-wal"
+        assert not log.exists() or not log.stat().st_size
+        with closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as database:
+            assert database.execute("pragma journal_mode").fetchone() == ("wal",)
+            database.execute("pragma journal_mode = delete")
+
+
+LOOK_INTO = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+print(database.execute("select count(*) from embeddings").fetchone()[0])
+database.close()
+"""
+
+
+def test_another_program_that_looks_into_the_database_takes_nothing_from_it(tmp_path: Path):
+    with opened(tmp_path) as store:
+        for i in range(20):
+            store.add(episode_of(f"turn-{i}", user=("ann", "bob")[i % 2]))
+            assert store.recall("ann", Query("called", affect_of("sad")))
+            assert int(run(LOOK_INTO, tmp_path / "chroma.sqlite3").communicate()[0]) == i + 1
+            assert (tmp_path / "chroma.sqlite3-wal").stat().st_size
+    with opened(tmp_path) as store:
+        assert store.count("ann") == store.count("bob") == 10
+
+
 ADD_TO_SERVER = """
 import sys
 from memory.chroma import ChromaStore

@@ -19,6 +19,12 @@ def test_an_episode_comes_back_as_it_was(episode: Episode):
     assert repr(back) == repr(episode)  # tuples, enums and -0.0 too
 
 
+@given(episodes)
+def test_a_document_that_was_written_by_other_means_is_read_as_well(episode: Episode):
+    spaced = json.dumps(json.loads(to_json(episode)), indent=1)
+    assert repr(from_json(spaced)) == repr(episode)
+
+
 @given(facts)
 def test_a_fact_comes_back_as_it_was(fact: Fact):
     back = fact_from_json(fact_to_json(fact))

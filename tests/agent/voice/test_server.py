@@ -20,19 +20,20 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agent.care import Consent
 from agent.nodes import Ears
+from agent.voice import companion
 from agent.voice.server import MESSAGE_BYTES, _both, make_app
 from memory.store import InMemoryStore
 from tests.agent.test_graph import agent_of
-from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeSpeaker
+from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker
 
 SAID = "I am sad about my cat, she ran away."
 
 
 @contextlib.asynccontextmanager
-async def serving(**options):
+async def serving(model=None, **options):
     """A server on a free port; its agent's memory is `.store`."""
     store = InMemoryStore(FakeEmbedder())
-    agent = agent_of(store=store, speaker=FakeSpeaker())
+    agent = agent_of(model, store=store, speaker=FakeSpeaker())
     ears = Ears(FakeAsr, FakeFaceFinder)
     app = make_app(agent, ears, **{"consent": Consent(), "completeness": lambda _: 1.0} | options)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -86,7 +87,7 @@ async def test_a_client_is_greeted_answered_and_remembered():
             await until(connection, "bot-ready")
             greeting = []
             await until(connection, "bot-llm-stopped", greeting)
-            assert "I am a program" in texts(greeting)
+            assert texts(greeting).startswith("Hi! Before we start: I am a program")
             await connection.send(packed("send-text", content=SAID))
             answer = []
             await until(connection, "bot-stopped-speaking")  # the greeting, cut off
@@ -104,6 +105,41 @@ async def test_a_client_is_greeted_answered_and_remembered():
         (episode,) = server.store.list("ann")
         assert episode.text == SAID
         assert episode.thread_id.startswith("talk-")
+
+
+async def test_a_typed_line_may_ask_for_an_answer_without_sound():
+    async with serving() as server:
+        async with websockets.connect(f"ws://{server.address}/ws-client?user=ann") as connection:
+            await connection.send(ready())
+            await until(connection, "bot-stopped-speaking")
+            await connection.send(packed("send-text", content=SAID, options={"audio_response": False}))
+            answer = []
+            await until(connection, "bot-llm-stopped", answer)
+            assert texts(answer) == "I hear you. Tell me more?"
+            assert "bot-tts-started" not in [message["type"] for message in answer]
+        for _ in range(100):
+            if server.store.count("ann"):
+                break
+            await asyncio.sleep(0.02)
+        (episode,) = server.store.list("ann")
+        assert episode.reply == "I hear you. Tell me more?"
+
+
+async def test_an_answer_that_is_read_may_take_its_time_once_it_has_begun(monkeypatch):
+    class Slow(FakeModel):
+        def empathize(self, prefix, brief):
+            for piece in super().empathize(prefix, brief):
+                time.sleep(0.3)
+                yield piece
+
+    monkeypatch.setattr(companion, "PATIENCE_S", 1.5)
+    async with serving(Slow()) as server, websockets.connect(f"ws://{server.address}/ws-client") as connection:
+        await connection.send(ready())
+        await until(connection, "bot-llm-stopped")
+        await connection.send(packed("send-text", content=SAID, options={"audio_response": False}))
+        answer = []
+        await until(connection, "bot-llm-stopped", answer)
+        assert texts(answer) == "I hear you. Tell me more?"
 
 
 async def test_what_was_heard_before_the_line_broke_is_remembered():
@@ -173,11 +209,11 @@ async def test_a_bad_address_of_a_websocket_is_told_in_one_sentence():
     async with serving() as server:
         for path, why in {"/ws-client?consent=smell": "consent", "/ws": "/ws-client"}.items():
             async with websockets.connect(f"ws://{server.address}{path}") as connection:
-                with pytest.raises(ConnectionClosed) as closed:
+                with contextlib.suppress(ConnectionClosed):
                     while True:
                         await connection.send('{"event": "nothing"}')
                         await asyncio.sleep(0.05)
-            assert why in closed.value.rcvd.reason
+            assert why in connection.close_reason
 
 
 async def test_pages_of_other_sites_are_not_answered():
