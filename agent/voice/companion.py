@@ -142,6 +142,8 @@ class Companion(FrameProcessor):
                 await self._begin()
             elif isinstance(frame, HearingFailed):
                 logger.error("the recogniser failed: %s", frame.error)
+                if self._state == "held":
+                    self._close()
                 await self._say(APOLOGY)
             elif isinstance(frame, LLMMessagesAppendFrame):
                 await self._read(frame)

@@ -59,8 +59,8 @@ class BargeIn(BaseUserTurnStartStrategy):
                 await self.broadcast_frame(UserBackchannelFrame, text=text, user_id="", timestamp=time_now_iso8601())
             else:
                 await self._take_the_floor()
-        elif isinstance(frame, HearingFailed) and self._held_since is not None:
-            await self._take_the_floor()  # they will be asked to say it again
+        elif isinstance(frame, HearingFailed):
+            self._held_since = None  # they will be asked to say it again
         return ProcessFrameResult.CONTINUE
 
     async def _take_the_floor(self) -> None:

@@ -175,7 +175,7 @@ class Conversation:
 async def conversation(agent: Agent, **options: Any) -> AsyncIterator[Conversation]:
     """A conversation that goes on inside the block, and is over after it, leaving no thread or task behind."""
     asr = options.pop("asr", None) or Tones()
-    talk = Conversation(agent, asr, ClipTransport())
+    talk = Conversation(agent, asr, ClipTransport(speed=options.pop("speed", 2.0)))
     options = {
         "user": "ann",
         "consent": Consent(True, True, True),

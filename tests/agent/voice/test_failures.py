@@ -99,8 +99,7 @@ async def test_a_recogniser_that_fails_during_an_interruption(agent, monkeypatch
         await talk.remembered(1)
         (episode,) = talk.episodes()
         assert episode[2]
-        n = len(talk.watcher.words)
-        await talk.heard(n + len(APOLOGY.split()))
+        await until(lambda: talk.spoken().endswith(APOLOGY))
         await next_turn_works(talk)
 
 

@@ -74,7 +74,7 @@ async def test_an_interruption_stores_what_was_heard_and_is_answered(agent, mode
 
 
 async def test_the_output_is_silent_while_it_is_not_known_what_the_person_wants(agent):
-    async with conversation(agent) as talk:
+    async with conversation(agent, speed=1.0) as talk:
         await talk.say("I had a long day.")
         await talk.heard(5)
         speaking = asyncio.create_task(talk.say("But I got the job.", 0.6))

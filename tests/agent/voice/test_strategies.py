@@ -122,10 +122,11 @@ async def test_one_hold_is_decided_once(barge_in):
     assert barge_in.decided == [InterruptionFrame, "turn"]
 
 
-async def test_a_recogniser_that_fails_gives_the_floor(barge_in):
-    await feed(barge_in, HearingFailed("TimeoutError"))
-    assert barge_in.decided == []
-    await feed(barge_in, BotStartedSpeakingFrame(), VADUserStartedSpeakingFrame(), HearingFailed("TimeoutError"))
+async def test_a_recogniser_that_fails_ends_the_hold(barge_in):
+    await feed(barge_in, BotStartedSpeakingFrame(), VADUserStartedSpeakingFrame(), BotStoppedSpeakingFrame())
+    await feed(barge_in, HearingFailed("TimeoutError"), UserSpeakingFrame())
+    assert barge_in.decided == [InterruptionFrame]
+    await feed(barge_in, VADUserStartedSpeakingFrame())
     assert barge_in.decided == [InterruptionFrame, "turn"]
 
 
