@@ -68,7 +68,7 @@ LOUD = 0.1
 LASTS_S = 0.2
 """Speech begins with the first hundredth of a second that reaches this share of the loud ones' level (root mean square)
 and is followed by mostly such ones for so long; a click of the lips or a breath before it does not count."""
-APART_S = 3.0
+APART_S = 2.2
 """Between two sounds in one reply."""
 GAP_S = 0.06
 """The output is silent where nothing was played for so long."""

@@ -52,7 +52,7 @@ from agent.events import (
     Unspoken,
 )
 from agent.session import Agent
-from agent.speech import STYLES
+from agent.speech import STYLES, Audio
 from perception.types import Absence, UserTurn
 
 from .answering import Answer, Word, words_of
@@ -324,27 +324,28 @@ class Companion(FrameProcessor):
         await self.push_frame(Answering(), FrameDirection.UPSTREAM)
         await self.push_frame(LLMFullResponseStartFrame())
         await self.push_frame(LLMTextFrame(text))
-        await self.push_frame(LLMFullResponseEndFrame())
         await self._end(self._saying)
         if self._speaks:
             self._saying = self.create_task(self._sound(text))
+        else:
+            await self.push_frame(LLMFullResponseEndFrame())
 
     async def _sound(self, text: str) -> None:
         """Say it aloud, unless somebody speaks by the time the voice has it."""
+        sounds: list[Audio] = []
         try:
             async with asyncio.timeout(PATIENCE_S):
                 sounds = await asyncio.to_thread(lambda: list(self._agent.speaker.speak(text, STYLES["warm"])))
         except Exception as error:
             logger.error("the voice failed: %s", type(error).__name__)
-            return
         async with self._lock:
-            if self._person_speaks or self._state != "ahead":
-                return
-            await self.push_frame(TTSStartedFrame())
-            for sound in sounds:
-                for number, word in enumerate(words_of(sound)):
-                    await self._play(word, number)
-            await self.push_frame(TTSStoppedFrame())
+            if sounds and not self._person_speaks and self._state == "ahead":
+                await self.push_frame(TTSStartedFrame())
+                for sound in sounds:
+                    for number, word in enumerate(words_of(sound)):
+                        await self._play(word, number)
+                await self.push_frame(TTSStoppedFrame())
+            await self.push_frame(LLMFullResponseEndFrame())
 
     async def _end(self, task: asyncio.Task[None] | None) -> None:
         if task is not None:

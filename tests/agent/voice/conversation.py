@@ -226,11 +226,11 @@ def agent_of(model: FakeModel, speaker: Any = SlowSpeaker) -> Agent:
 
 
 def live_threads() -> set[threading.Thread]:
-    """Threads of turns and voices; those of executors stay for the next call."""
+    """Threads of turns and voices; those of executors and of the agent itself stay for the next turn."""
     return {
         thread
         for thread in threading.enumerate()
-        if thread.daemon and not thread.name.startswith(("ThreadPool", "asyncio", "pytest"))
+        if thread.daemon and not thread.name.startswith(("ThreadPool", "asyncio", "afterthoughts"))
     }
 
 
