@@ -130,6 +130,7 @@ class Companion(FrameProcessor):
             elif isinstance(frame, VADUserStoppedSpeakingFrame):
                 self._person_speaks = False
             elif isinstance(frame, InterruptionFrame):
+                await self._end(self._saying)
                 self._stop()
             elif isinstance(frame, UserBackchannelFrame):
                 await self._go_on()

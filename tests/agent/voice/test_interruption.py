@@ -10,11 +10,13 @@ from agent.nodes import CUT_OFF
 from agent.voice.companion import APOLOGY
 from tests.agent.voice.conversation import (
     REPLY,
+    HeldVoice,
     SeeingModel,
     SlowSpeaker,
     agent_of,
     conversation,
     heard_seconds,
+    until,
 )
 
 WORDS = REPLY.split()
@@ -194,3 +196,16 @@ async def test_a_cut_off_reply_is_worded_no_further():
 def goes_on_where_it_stopped(numbers):
     """Whether every word of one reply was played, in order, and none twice: a word counts where its end is heard."""
     return numbers == list(range(N))
+
+
+async def test_a_greeting_that_is_interrupted_before_it_sounds_is_not_said(model):
+    voice = HeldVoice()
+    with agent_of(model, lambda: voice) as agent:
+        async with conversation(agent) as talk:
+            await talk.session.companion.greet()
+            await until(talk.shown)
+            await talk.session.worker.rtvi.interrupt_bot()
+            await asyncio.sleep(0.1)
+            voice.release.set()
+            await asyncio.sleep(0.3)
+            assert talk.spoken() == ""
