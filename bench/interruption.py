@@ -74,6 +74,10 @@ GAP_S = 0.06
 """The output is silent where nothing was played for so long."""
 
 
+class NeverHappened(RuntimeError):
+    """What was waited for did not happen in time."""
+
+
 class CachedVoice:
     """A voice that says a sentence twice in the same way, so that what was played can be compared with it."""
 
@@ -177,7 +181,7 @@ async def until(condition: Any, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the voice loop did not do what was waited for")
+            raise NeverHappened("the voice loop did not do what was waited for")
         await asyncio.sleep(0.005)
 
 
@@ -222,7 +226,7 @@ async def interruptions(voice: CachedVoice, data: Path, n: int, seed: int) -> di
             spoke = await stage.say(samples, f"But this is turn {i + 1}.") + onset / SAMPLE_RATE_HZ
             try:
                 await until(lambda i=i: len(stage.turns) > i, 12.0)  # the turn is closed
-            except TimeoutError:
+            except NeverHappened:
                 missed += 1
                 break
             _, ended, audio = stage.pieces(first)[0]

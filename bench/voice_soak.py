@@ -41,7 +41,7 @@ from agent.session import Agent
 from agent.settings import load_settings
 from agent.voice.clips import ClipTransport
 from agent.voice.pipeline import OUT_RATE_HZ, build_session, smart_turn
-from bench.interruption import recordings, until
+from bench.interruption import NeverHappened, recordings, until
 from bench.turn import machine
 from memory.store import InMemoryStore
 from perception.types import Speech, Transcript
@@ -146,7 +146,7 @@ class Talk:
                 hear(text)
                 await self.transport.say(other)
             await until(lambda: self.n_over > before, ANSWERED_S)
-        except TimeoutError:
+        except NeverHappened:
             self.unanswered += 1
         await asyncio.sleep(0.2)
         self.transport.heard.clear()
