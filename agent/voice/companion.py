@@ -361,6 +361,7 @@ class Companion(FrameProcessor):
         if not lines or not frame.run_llm:
             return
         self._encouraged = False
+        await self._end(self._saying)
         self._close()
         self._drop()
         absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}

@@ -1,6 +1,7 @@
 """Somebody makes a sound while the agent speaks: it stops at once, and goes on or gives up the floor."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -209,3 +210,26 @@ async def test_a_greeting_that_is_interrupted_before_it_sounds_is_not_said(model
             voice.release.set()
             await asyncio.sleep(0.3)
             assert talk.spoken() == ""
+
+
+async def test_a_greeting_whose_voice_is_slow_is_not_said_after_the_answer_to_a_typed_line(model):
+    class SlowToGreet(SlowSpeaker):
+        def __init__(self):
+            super().__init__()
+            self.release = threading.Event()
+
+        def speak(self, sentences, style):
+            if isinstance(sentences, str):  # not an answer, which comes in pieces
+                self.release.wait(20)
+            return super().speak(sentences, style)
+
+    voice = SlowToGreet()
+    with agent_of(model, lambda: voice) as agent:
+        async with conversation(agent) as talk:
+            await talk.session.companion.greet()
+            await until(talk.shown)
+            await talk.push(LLMMessagesAppendFrame([{"role": "user", "content": "I am sad."}], run_llm=True))
+            await talk.remembered(1)
+            voice.release.set()
+            await asyncio.sleep(0.3)
+            assert talk.spoken() == REPLY
