@@ -14,6 +14,7 @@ import pytest
 from model.weights import MissingWeights, locate
 
 pytest.importorskip("pipecat.evals.session", reason="pipecat-ai, which brings its evaluations, is not installed")
+pytest.importorskip("questionary", reason="Pipecat's command line is not installed: pip install 'pipecat-ai[cli]'")
 
 SCENARIOS = Path(__file__).with_name("scenarios")
 ROOT = Path(__file__).parents[3]
