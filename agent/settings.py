@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     conversations: int = Field(default=4, ge=1)
     """How many people may talk with the voice server at once."""
 
+    origins: list[str] = Field(default_factory=list)
+    """Other web sites whose pages may talk with the voice server, such as "http://localhost:5173"."""
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -26,6 +26,7 @@ from urllib.parse import urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pipecat.evals.transport import EvalTransportParams
@@ -112,6 +113,7 @@ def make_app(
     consent: Consent,
     user: str = "me",
     hosts: Iterable[str] = (),
+    origins: Sequence[str] = (),
     limit: int = 4,
     report: Report = lambda result, timing: None,
     **options: Any,
@@ -123,6 +125,7 @@ def make_app(
         consent: what may be read at most; a caller may allow less.
         user: who speaks where a caller does not say.
         hosts: names by which browsers may reach it, beside localhost and numeric addresses.
+        origins: other web sites whose pages may talk with it.
         limit: so many conversations at once.
         report: told of each turn that is remembered.
         options: more for `build_session`.
@@ -176,7 +179,7 @@ def make_app(
             logger.error("a conversation failed: %s", type(error).__name__)
 
     def guard(connection: HTTPConnection) -> None:
-        if why := _refusal(connection, names):
+        if why := _refusal(connection, names, origins):
             if connection.scope["type"] == "websocket":
                 raise WebSocketException(1008, why)
             raise HTTPException(403, why)
@@ -190,6 +193,7 @@ def make_app(
         await asyncio.gather(*talking, return_exceptions=True)
 
     app = FastAPI(title="emox", lifespan=lifespan, dependencies=[Depends(guard)], docs_url=None, redoc_url=None)
+    app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -288,15 +292,15 @@ def _both(consent: Consent, wanted: list[Modality] | None) -> Consent:
     return Consent(**{m: m in consent.allowed() and (wanted is None or m in wanted) for m in MODALITIES})
 
 
-def _refusal(connection: HTTPConnection, names: set[str]) -> str | None:
+def _refusal(connection: HTTPConnection, names: set[str], origins: Sequence[str]) -> str | None:
     """Why a request is not answered: another web site's page sent it, or it is too long."""
     host = connection.headers.get("host", "")
     name = urlsplit(f"//{host}").hostname or ""
     if name not in names and not _is_address(name):
         return "this server is reached by localhost or by its address in numbers"
     origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
-        return "only this server's own page may talk with it"
+    if origin is not None and urlsplit(origin).netloc != host and origin not in origins:
+        return f"only this server's own page may talk with it; to let {origin} do so, add it to the setting origins"
     if int(connection.headers.get("content-length", 0)) > MESSAGE_BYTES or "transfer-encoding" in connection.headers:
         return f"a request may have {MESSAGE_BYTES:,} bytes at most, and says how many it has"
     return None

@@ -110,6 +110,7 @@ def serve(wake: Wake, settings: Settings, console: Console, *, host: str, port: 
             consent=settings.consent.as_consent(),
             user=user,
             hosts=[host],
+            origins=settings.origins,
             limit=settings.conversations,
             report=lambda result, timing: _keep(settings, result, timing),
             silence_s=settings.silence_s,

@@ -216,12 +216,14 @@ async def test_a_bad_address_of_a_websocket_is_told_in_one_sentence():
             assert why in connection.close_reason
 
 
-async def test_pages_of_other_sites_are_not_answered():
-    async with serving() as server:
+async def test_pages_of_other_sites_are_not_answered_unless_they_are_named():
+    async with serving(origins=["http://localhost:5173"]) as server:
         async with httpx.AsyncClient(base_url=f"http://{server.address}") as client:
             for headers in ({"origin": "https://example.com"}, {"host": "example.com"}):
                 answer = await client.post("/start", json={}, headers=headers)
                 assert answer.status_code == 403, headers
+            named = await client.post("/start", json={}, headers={"origin": "http://localhost:5173"})
+            assert named.headers["access-control-allow-origin"] == "http://localhost:5173"
             own = await client.post("/start", json={}, headers={"origin": f"http://{server.address}"})
             assert own.status_code == 200
         with pytest.raises(InvalidStatus):
