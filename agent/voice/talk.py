@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -102,6 +103,7 @@ def serve(wake: Wake, settings: Settings, console: Console, *, host: str, port: 
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise SetupError(f"port {port} of {host} cannot be used ({error.strerror}): choose another --port") from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn passes it on; the memory is closed first
     with listener, wake() as agent:
         ears = _ready(agent, settings, user=user)
         app = make_app(

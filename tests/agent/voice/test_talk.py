@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pipecat", reason="pipecat-ai is not installed")
+import uvicorn
 from pipecat.frames.frames import BotStartedSpeakingFrame, BotStoppedSpeakingFrame, InputAudioRawFrame
 from pipecat.processors.frame_processor import FrameDirection
 
 from agent import cli, opening
 from agent.nodes import Ears
+from agent.session import Agent
 from agent.speech import Audio, write_wav
 from agent.voice import half_duplex, talk
 from agent.voice.half_duplex import HalfDuplex
@@ -119,6 +121,21 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(run):
         code, _, err = run("--browser", "--port", taken.getsockname()[1])
     assert code == 1
     assert "choose another --port" in one_line(err)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_ended_closes_the_memory(run, monkeypatch, ending):
+    closed = []
+    monkeypatch.setattr(Agent, "close", lambda _: closed.append(True))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: signal.raise_signal(ending))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        code, out, _ = run("--browser", "--port", "0")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 0
+    assert "Talk at http://127.0.0.1:" in out
+    assert closed
 
 
 def test_without_pyaudio_the_browser_is_named(run, monkeypatch):
