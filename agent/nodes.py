@@ -36,6 +36,9 @@ N_IN_HASTE = 1
 RECALL_TOKENS = 160
 """What the recalled words may have together, so that they do not crowd out the dialogue."""
 
+BROKEN_OFF = " ... I am sorry, I have lost my words."
+"""Ends a reply whose model fails while the person listens."""
+
 CUT_OFF = "—"
 """Ends a line of the dialogue in which the agent was broken in upon."""
 
@@ -153,12 +156,19 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
     if live.playback is not None:
         memories = memories[:N_IN_HASTE]
     request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
-    pieces = []
-    for piece in guarded(reply_model.reply(request)):
-        if live.playback is not None and live.playback.over:
-            break  # the person has broken in, and waits for another answer
-        pieces.append(piece)
-        live.tell(piece)
+    pieces: list[str] = []
+    try:
+        for piece in guarded(reply_model.reply(request)):
+            if live.playback is not None and live.playback.over:
+                break  # the person has broken in, and waits for another answer
+            pieces.append(piece)
+            live.tell(piece)
+    except Exception as error:
+        if live.playback is None or not pieces:
+            raise
+        logger.error("turn %s: the reply broke off: %s", state["turn_id"], type(error).__name__)
+        pieces.append(BROKEN_OFF)  # somebody may have heard its beginning: the turn was
+        live.tell(BROKEN_OFF)
     return {"reply": "".join(pieces).strip()}
 
 
@@ -168,7 +178,11 @@ def reflect(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnS
     assert affect is not None
     if state["understanding"] is None or live.playback is None:
         return {"understanding": state["understanding"]}
-    understanding, open_words = model.understand(live.prefix, affect)
+    try:
+        understanding, open_words = model.understand(live.prefix, affect)
+    except Exception as error:  # what was understood in haste is kept, and so is the turn
+        logger.error("turn %s: it was not understood in full: %s", state["turn_id"], type(error).__name__)
+        return {"understanding": state["understanding"]}
     return {"understanding": understanding, "affect": replace(affect, open=open_words)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.events import Event, Finished, ReplyText, Spoken, TurnResult
+from agent.events import AllSpoken, Event, Finished, ReplyText, Spoken, TurnResult
 from agent.session import Agent
 from agent.speech import Audio
 from agent.state import Playback, TurnDropped
@@ -25,6 +25,14 @@ class Word:
     text: str
     sound: bytes
     sample_rate_hz: int
+
+
+_thinking: set[int] = set()  # of this process, whose conversations share one model
+
+
+def n_thinking() -> int:
+    """How many answers are being thought of, in all conversations."""
+    return len(_thinking)
 
 
 class Answer:
@@ -111,16 +119,21 @@ class Answer:
                 before.join()
             if self._dropped.is_set():
                 return
+            _thinking.add(id(self))
             events = agent.events(turn=self.turn, playback=self._playback, **options)
             for event in events:
                 if self._dropped.is_set():
                     events.close()  # type: ignore[attr-defined]
                     return
+                if isinstance(event, AllSpoken):
+                    _thinking.discard(id(self))
                 tell(self, event)
         except TurnDropped:
             return
         except Exception as raised:
             error = raised
+        finally:
+            _thinking.discard(id(self))
         tell(self, error)
 
 

@@ -55,7 +55,7 @@ from agent.session import Agent
 from agent.speech import STYLES, Audio
 from perception.types import Absence, UserTurn
 
-from .answering import Answer, Word, words_of
+from .answering import Answer, Word, n_thinking, words_of
 from .frames import Answering, Felt, HeardSoFar, HearingFailed, WordFrame
 from .timing import TurnTiming
 
@@ -64,7 +64,12 @@ logger = logging.getLogger(__name__)
 APOLOGY = "I am sorry, something went wrong on my side. Could you say that once more?"
 STILL_HERE = "Take your time. I am here."
 PATIENCE_S = 20.0
-"""After the end of a turn, an answer of which nothing has come for so long is given up, with an apology."""
+"""After the end of a turn, an answer of which nothing has come for so long is given up, with an apology; for so many
+times as long where as many answers are thought of at once."""
+
+AHEAD_AT_MOST = 1
+"""While more answers than this are thought of in other conversations, none is thought ahead: half of those are dropped,
+and who waits already would wait for them."""
 
 Report = Callable[[TurnResult, TurnTiming], None]
 """Told of each turn that is remembered."""
@@ -204,18 +209,21 @@ class Companion(FrameProcessor):
 
     async def _think(self) -> None:
         """Think of an answer to the turn so far."""
-        heard = self._heard
-        if self._state != "ahead" or heard is None or heard.nothing:
+        if self._state != "ahead" or self._heard is None or self._heard.nothing:
             return
         self._drop()
+        if self._turn_over:
+            await self._begin()
+        elif n_thinking() <= AHEAD_AT_MOST:
+            self._answer_to(self._heard)
+
+    def _answer_to(self, heard: HeardSoFar) -> None:
         self._start(heard.turn, heard.ahead)
         assert self._answer is not None
         timing = self._timings[self._answer]
         timing.mark("speech_end", heard.silent_since)
         timing.mark("pause", heard.noticed)
-        timing.mark("words")
-        if self._turn_over:
-            await self._begin()
+        timing.mark("words", heard.written)
 
     def _start(self, turn: UserTurn, ahead: Any = None) -> None:
         loop = asyncio.get_running_loop()
@@ -251,9 +259,11 @@ class Companion(FrameProcessor):
 
     async def _give_the_floor(self) -> None:
         """The person begins a turn."""
+        heard = self._heard
         if self._state == "playing" and not self._reached:
             self._drop()
         self._close()
+        self._heard = heard
         await self._think()  # of what was heard before it was known to be a turn
 
     def _close(self) -> None:
@@ -261,7 +271,7 @@ class Companion(FrameProcessor):
         if self._answer is None or self._state == "ahead":
             return
         self._answer.close()
-        self._before, self._answer = self._answer, None
+        self._before, self._answer, self._heard = self._answer, None, None
         self._state = "ahead"
 
     async def _begin(self) -> None:
@@ -269,10 +279,13 @@ class Companion(FrameProcessor):
         if self._state != "ahead":
             return
         self._turn_over = True
+        if self._answer is None and self._failed:
+            self._failed = False
+            await self._say(APOLOGY)
+            return
+        if self._answer is None and self._heard is not None and not self._heard.nothing:
+            self._answer_to(self._heard)
         if self._answer is None:
-            if self._failed:
-                self._failed = False
-                await self._say(APOLOGY)
             return
         self._timings[self._answer].mark("turn_end")
         self._state = "playing"
@@ -431,7 +444,10 @@ class Companion(FrameProcessor):
             self._failed = True
 
     async def _watch_over(self, answer: Answer) -> None:
-        await asyncio.sleep(PATIENCE_S)
+        spent = 0.0
+        while spent < PATIENCE_S * max(1, n_thinking()):
+            await asyncio.sleep(PATIENCE_S / 4)
+            spent += PATIENCE_S / 4
         async with self._lock:
             if answer is self._answer and not (answer.words if answer.speaks else answer.text):
                 await self._fail(answer, TimeoutError())
@@ -446,23 +462,3 @@ class Companion(FrameProcessor):
             self._report(result, timing)
         except Exception as error:  # whoever keeps the figures must not end the conversation
             logger.error("turn %s was not reported: %s", result.turn_id, type(error).__name__)
-
-
-class Echo(FrameProcessor):
-    """Behind the output: tells the companion which of its words were played."""
-
-    def __init__(self, companion: Companion, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._companion = companion
-        self._plays: str | None = None  # the answer whose sound it is
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """See `FrameProcessor.process_frame`."""
-        await super().process_frame(frame, direction)
-        if isinstance(frame, TTSStartedFrame):
-            self._plays = frame.context_id
-        elif isinstance(frame, TTSAudioRawFrame):
-            await self._companion.played(self._plays)
-        elif isinstance(frame, WordFrame):
-            self._companion.heard(frame)
-        await self.push_frame(frame, direction)

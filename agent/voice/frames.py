@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipecat.frames.frames import SystemFrame, TTSTextFrame
@@ -18,8 +19,8 @@ class HeardSoFar(SystemFrame):
     """The person fell silent: what they said in this turn up to here.
 
     `complete` is the probability in [0, 1] that the turn is complete by its sound, `spoken_s` how long the last stretch
-    of speech lasted; `silent_since` is when it ended and `noticed` when that was noticed (`time.monotonic`). `ahead` is
-    what the model overheard before, to be used once.
+    of speech lasted. `silent_since` is when it ended, `noticed` when that was noticed and `written` when the words were
+    written down (`time.monotonic`). `ahead` is what the model overheard before, to be used once.
     """
 
     turn: UserTurn
@@ -28,6 +29,7 @@ class HeardSoFar(SystemFrame):
     silent_since: float
     noticed: float
     ahead: Any = None
+    written: float = field(default_factory=time.monotonic)
 
     @property
     def nothing(self) -> bool:

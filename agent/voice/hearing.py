@@ -30,6 +30,7 @@ from pipecat.utils.time import time_now_iso8601
 from agent.nodes import Ears
 from perception.types import MODALITIES, SAMPLE_RATE_HZ, Absence, Frames, Modality, Speech, Transcript, UserTurn
 
+from .answering import n_thinking
 from .frames import Answering, HeardSoFar, HearingFailed
 
 logger = logging.getLogger(__name__)
@@ -191,6 +192,8 @@ class Hearing(FrameProcessor):
     def _read_ahead(self) -> None:
         busy = self._overhearing is not None and not self._overhearing.done()
         if busy or self._ahead is not None or time.monotonic() - self._speaking_since < OVERHEARD_S:
+            return
+        if n_thinking():  # somebody waits for an answer
             return
         self._overhearing = self.create_task(self._overhear_so_far())
 

@@ -26,7 +26,8 @@ from agent.nodes import Ears
 from agent.session import Agent
 from perception.types import SAMPLE_RATE_HZ, Speech
 
-from .companion import Companion, Echo, Report
+from .companion import Companion, Report
+from .echo import Echo
 from .half_duplex import HalfDuplex
 from .hearing import Hearing
 from .turns import BargeIn, PatientStop

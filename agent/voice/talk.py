@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
@@ -32,7 +31,6 @@ from .clips import ClipTransport
 from .companion import Report
 from .display import Display
 from .pipeline import build_session, warm_up
-from .server import MESSAGE_BYTES, make_app
 from .timing import TurnTiming, store
 
 REPLY_S = 60.0
@@ -99,6 +97,10 @@ def serve(wake: Wake, settings: Settings, console: Console, *, host: str, port: 
     Raises:
         SetupError: the address cannot be used.
     """
+    import uvicorn  # a microphone needs no server
+
+    from .server import MESSAGE_BYTES, make_app
+
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from perception.asr import WhisperAsr
+from perception.asr import WhisperAsr, _short_of_window
 from perception.media import read_clip
 from perception.types import SAMPLE_RATE_HZ, Speech, Transcript
 from tests.perception.clips import DATA, REPOSITORY, package_folder
@@ -101,6 +101,29 @@ def test_words_in_a_loop_are_dropped(whisper, sentence, monkeypatch):
     loop = SimpleNamespace(compression_ratio=10.1, words=[SimpleNamespace(word=" the")])
     monkeypatch.setattr(whisper._model, "transcribe", lambda *_, **__: ([loop], SimpleNamespace(language="en")))
     assert whisper.transcribe(sentence) == Transcript("", "")
+
+
+@marked(*weights, *clips)
+def test_in_haste_the_words_are_the_same_and_have_no_times(whisper, sentence):
+    hasty = whisper.transcribe(sentence, "en", in_haste=True)
+    assert (hasty.text, hasty.words) == (whisper.transcribe(sentence).text, ())
+
+
+class WholeWindow:
+    """What faster-whisper's class does with features: encode them all."""
+
+    def encode(self, features):
+        return features
+
+
+@pytest.mark.parametrize(("n_said", "n_encoded"), [(0, 1_000), (350, 1_000), (700, 1_300), (2_900, 3_000)])
+def test_no_more_of_the_window_is_encoded_than_speech_and_a_margin_of_silence(n_said, n_encoded):
+    features = np.zeros((80, 3_000), np.float32)
+    features[:, :n_said] = RNG.uniform(-1, 1, (80, n_said))
+    encoded = _short_of_window(WholeWindow)().encode(features)
+    assert encoded.shape == (80, n_encoded)
+    assert np.array_equal(encoded[:, :n_said], features[:, :n_said])
+    assert (encoded[:, n_said:] == encoded.min()).all()  # silence, which zero is not on this scale
 
 
 @marked(*weights)

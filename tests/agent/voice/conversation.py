@@ -22,7 +22,8 @@ from agent.nodes import Ears
 from agent.session import Agent
 from agent.speech import Audio, VoiceStyle
 from agent.voice.clips import ClipTransport
-from agent.voice.companion import Companion, Echo
+from agent.voice.companion import Companion
+from agent.voice.echo import Echo
 from agent.voice.frames import WordFrame
 from agent.voice.pipeline import OUT_RATE_HZ, build_session
 from agent.voice.timing import TurnTiming

@@ -6,6 +6,7 @@ import threading
 import pytest
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
+from agent.nodes import BROKEN_OFF
 from agent.voice import companion, hearing
 from agent.voice.companion import APOLOGY
 from tests.agent.voice.conversation import (
@@ -21,12 +22,13 @@ from tests.agent.voice.conversation import (
 
 
 async def failed_turn(talk, text="I had a long day."):
-    """Say something that is apologised for, aloud or only in words."""
+    """Say something that is apologised for, aloud or only in words; fails where it is not."""
     await talk.say(text)
     await until(lambda: talk.shown().endswith(APOLOGY))
 
 
 async def next_turn_works(talk, text="My boss was angry."):
+    """Say something; assert that it is answered, heard and remembered whole."""
     n = len(talk.reported)
     await talk.say(text)
     await talk.remembered(n + 1)
@@ -113,7 +115,7 @@ async def test_a_failing_model(agent, model, monkeypatch, step):
         assert len(talk.episodes()) == 1
 
 
-async def test_a_model_that_fails_within_its_reply(agent, model, monkeypatch):
+async def test_a_reply_that_breaks_off_is_excused_and_remembered(agent, model, monkeypatch):
     whole = model.empathize
     fails = iter([True])
 
@@ -125,10 +127,27 @@ async def test_a_model_that_fails_within_its_reply(agent, model, monkeypatch):
 
     monkeypatch.setattr(model, "empathize", empathize)
     async with conversation(agent) as talk:
-        await failed_turn(talk)
-        await until(lambda: talk.spoken().endswith(APOLOGY))
+        await talk.say("I had a long day.")
+        await talk.remembered(1)
+        ((text, reply, cut_off),) = talk.episodes()
+        assert (text, cut_off) == ("I had a long day.", False)
+        assert reply.startswith("That sounds like a very long day.")
+        assert reply.endswith(BROKEN_OFF.strip())
+        assert talk.spoken().endswith("I have lost my words.")
         await next_turn_works(talk)
-        assert len(talk.episodes()) == 1
+
+
+async def test_a_turn_that_is_not_understood_in_full_is_remembered_as_understood_in_haste(agent, model, monkeypatch):
+    whole = model.understand
+
+    def understand(prefix, affect, *, in_haste=False):
+        if not in_haste:
+            raise RuntimeError("no")
+        return whole(prefix, affect, in_haste=True)
+
+    monkeypatch.setattr(model, "understand", understand)
+    async with conversation(agent) as talk:
+        await next_turn_works(talk, "I had a long day.")
 
 
 async def test_a_memory_that_fails(agent, monkeypatch):

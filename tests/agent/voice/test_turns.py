@@ -5,7 +5,7 @@ import asyncio
 from pipecat.frames.frames import InputImageRawFrame, LLMConfigureOutputFrame, LLMMessagesAppendFrame
 
 from agent.care import Consent
-from agent.voice import hearing
+from agent.voice import companion, hearing
 from agent.voice.companion import STILL_HERE
 from perception.types import Absence
 from tests.agent.voice.conversation import REPLY, HeldVoice, agent_of, conversation, live_threads, until
@@ -226,3 +226,14 @@ async def test_two_conversations_share_an_agent(agent):
         await asyncio.gather(ann.remembered(1), bob.remembered(1))
     assert [one.text for one in agent.store.list("ann")] == ["I had a long day."]
     assert [one.text for one in agent.store.list("bob")] == ["My boss was angry."]
+
+
+async def test_while_others_wait_for_answers_none_is_thought_ahead(agent, model, monkeypatch):
+    monkeypatch.setattr(companion, "n_thinking", lambda: 5)
+    async with conversation(agent, completeness=lambda samples: 0.0) as talk:  # the turn ends after more than a second
+        await talk.say("I had a long day.")
+        await until(lambda: talk.asr.transcribed)
+        await asyncio.sleep(0.3)
+        assert model.calls == []
+        await talk.remembered(1)
+        assert talk.episodes() == [("I had a long day.", REPLY, False)]
