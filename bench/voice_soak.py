@@ -104,6 +104,7 @@ class Talk:
     def __init__(self, agent: Agent, ears: Ears, user: str, *, speed: float = 1.0, **options: Any) -> None:
         self.transport = ClipTransport(speed=speed)
         self.latencies_ms: list[float] = []
+        self.stages_ms: list[dict[str, float]] = []
         self.n_over = 0
         self.unanswered = 0
         self._session = build_session(
@@ -120,8 +121,10 @@ class Talk:
 
     def _over(self, result: Any, timing: Any) -> None:
         self.n_over += 1
-        if (latency := timing.stages_ms().get("latency")) is not None:
-            self.latencies_ms.append(latency)
+        stages = timing.stages_ms()
+        if "latency" in stages:
+            self.stages_ms.append(stages)
+            self.latencies_ms.append(stages["latency"])
 
     async def __aenter__(self) -> Talk:
         """Begin."""
@@ -250,6 +253,7 @@ async def sessions(data: Path, n_sessions: int, turns: int, errors: Errors, fold
                     await talk.turn(clip)
             return talk
 
+        began = time.monotonic()
         talks = await asyncio.gather(*(one(name, seed) for seed, name in enumerate(names)))
         agent.settle()
         texts = {name: [episode.text for episode in agent.store.list(name)] for name in names}
@@ -258,6 +262,7 @@ async def sessions(data: Path, n_sessions: int, turns: int, errors: Errors, fold
         f"I am {other}." in text for name in names for text in texts[name] for other in names if other != name
     )
     medians = [statistics.median(talk.latencies_ms) for talk in talks if talk.latencies_ms]
+    rows = [row for talk in talks for row in talk.stages_ms]
     return {
         "sessions": n_sessions,
         "turns_each": turns,
@@ -267,6 +272,11 @@ async def sessions(data: Path, n_sessions: int, turns: int, errors: Errors, fold
         "session_p50_ms": [round(median, 1) for median in medians],
         "p50_ms": round(statistics.median(ms for talk in talks for ms in talk.latencies_ms), 1),
         "slowest_to_fastest": round(max(medians) / min(medians), 2),
+        "stages_p50_ms": {
+            stage: round(statistics.median([row[stage] for row in rows if stage in row]), 1)
+            for stage in dict.fromkeys(stage for row in rows for stage in row)
+        },
+        "wall_s": round(time.monotonic() - began, 1),
         "errors": len(errors.seen) - before,
         "first_errors": errors.seen[before : before + 5],
     }
