@@ -91,14 +91,25 @@ class WhisperAsr:
         Args:
             speech: the sound.
             language: ISO 639-1 code, where it is known; finding out costs a second pass of the encoder.
-            in_haste: leave out the look for speech and the times of words, a third of the time.
+            in_haste: leave out the look for speech and the times of words, a third of the time, unless that ends in a
+                loop.
 
         Returns:
-            Words with times on the clip's clock, none in haste. Where nobody speaks, text and language are empty.
+            Words with times on the clip's clock, hardly ever in haste. Where nobody speaks, text and language are empty.
         """
         # Asked to detect the language of nothing, Whisper invents one.
         if not in_haste and not self.hears_speech(speech):
             return Transcript("", "")
+        found, detected = self._write_down(speech, language, in_haste)
+        if in_haste and any(_is_loop(segment) for segment in found):
+            found, detected = self._write_down(speech, language, False)  # times keep Whisper out of most loops
+        kept = [segment for segment in found if not _is_loop(segment)]
+        text = "".join(segment.text for segment in kept).strip()  # Whisper's segments begin with a space
+        heard = [word for segment in kept for word in segment.words or ()]
+        words = tuple(Word(w.word.strip(), float(w.start), float(w.end), float(w.probability)) for w in heard)
+        return Transcript(text, detected, words) if text else Transcript("", "")
+
+    def _write_down(self, speech: Speech, language: str | None, in_haste: bool) -> tuple[list[Any], str]:
         segments, info = self._model.transcribe(
             speech.samples,
             language=self._language or language,
@@ -111,11 +122,11 @@ class WhisperAsr:
             vad_filter=not in_haste,
             vad_parameters=VAD,
         )
-        kept = [segment for segment in segments if segment.compression_ratio < MAX_COMPRESSION]
-        text = "".join(segment.text for segment in kept).strip()  # Whisper's segments begin with a space
-        heard = [word for segment in kept for word in segment.words or ()]
-        words = tuple(Word(w.word.strip(), float(w.start), float(w.end), float(w.probability)) for w in heard)
-        return Transcript(text, info.language, words) if text else Transcript("", "")
+        return list(segments), info.language
+
+
+def _is_loop(segment: Any) -> bool:
+    return bool(segment.compression_ratio >= MAX_COMPRESSION)
 
 
 def _short_of_window(whisper: Any) -> Any:

@@ -109,6 +109,20 @@ def test_in_haste_the_words_are_the_same_and_have_no_times(whisper, sentence):
     assert (hasty.text, hasty.words) == (whisper.transcribe(sentence).text, ())
 
 
+@marked(*weights, *clips)
+def test_what_ends_in_a_loop_in_haste_is_heard_again_with_times(whisper, sentence, monkeypatch):
+    in_full = whisper._model.transcribe
+    loop = SimpleNamespace(compression_ratio=20.0, text=" dogs" * 60, words=None)
+
+    def transcribe(samples, **options):
+        if options["without_timestamps"]:
+            return [loop], SimpleNamespace(language="en")
+        return in_full(samples, **options)
+
+    monkeypatch.setattr(whisper._model, "transcribe", transcribe)
+    assert whisper.transcribe(sentence, "en", in_haste=True).text == "Kids are talking by the door."
+
+
 class WholeWindow:
     """What faster-whisper's class does with features: encode them all."""
 
