@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -73,3 +75,40 @@ class Background(Generic[T]):
         except BaseException as raised:  # handed to whoever listens
             error = raised
         self._told.put(_End(error))
+
+
+async def in_background(items: Generator[T]) -> AsyncGenerator[T]:
+    """What a generator yields, for asyncio: it runs in a thread of its own, ahead of whoever takes from it.
+
+    Closing this closes the generator where it next yields.
+    """
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[T | _End] = asyncio.Queue()
+    given_up = threading.Event()
+
+    def tell(item: T | _End) -> None:
+        try:
+            loop.call_soon_threadsafe(told.put_nowait, item)
+        except RuntimeError:  # the loop is closed, so nobody takes
+            given_up.set()
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            with closing(items):
+                for item in items:
+                    tell(item)
+                    if given_up.is_set():
+                        break
+        except BaseException as raised:  # handed to whoever takes
+            error = raised
+        tell(_End(error))
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    try:
+        while not isinstance(item := await told.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        given_up.set()

@@ -1,6 +1,6 @@
 """The command line, also as `python -m agent`.
 
-`emox turn | chat | talk | perceive | memory | train | evaluate | consent | doctor`
+`emox turn | chat | talk | serve | token | perceive | memory | train | evaluate | consent | doctor`
 
 Every command takes `--json`: one JSON document on standard output, everything else on standard error. It exits 0 on
 success, 2 with one clear line on wrong use or bad input, 1 on a fault.
@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from . import cli_memory
+from . import cli_memory, cli_token
 from .edge import AsJson, User, clean_stdout, fail, main_guard
 from .settings import load_settings
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(cli_memory.app, name="memory")
+app.add_typer(cli_token.app, name="token")
 
 err = Console(stderr=True)
 
@@ -131,6 +132,25 @@ def talk(
             turns = voice.talk_here(_agent, settings, console, echo_cancelled=echo_cancelled, user=user, thread=thread)
         if as_json:
             print(json.dumps(turns, ensure_ascii=False), file=out)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to serve on; one that others reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 for any.")] = 7860,
+    user: Annotated[str, typer.Option(help="Who sits at this machine, while there are no tokens.")] = "me",
+    as_json: AsJson = False,
+) -> None:
+    """Serve the page, the APIs, live voice, and the chat platforms whose tokens are set, until Ctrl-C."""
+    with clean_stdout() as out:
+        try:
+            from .server.run import serve as run
+        except ImportError as error:
+            fail(1, f"the server needs more libraries ({error}): pip install 'emox[serve]'")
+        console = Console(file=sys.stderr if as_json else out, highlight=False)
+        run(_agent, load_settings(), console, host=host, port=port, user=user)
+        if as_json:
+            print(json.dumps({"stopped": True}), file=out)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from .edge import AsJson, User, clean_stdout, fail
-from .memory_views import (
-    episode_table,
-    explained,
-    fact_table,
-    forgotten,
-    mood_line,
-    plain,
-    plain_fact,
-    proof,
-    timeline_document,
-    why_tree,
-)
+from .memory_views import episode_table, fact_table, mood_line, proof, why_tree
 from .settings import load_settings
 
 if TYPE_CHECKING:
@@ -51,25 +40,24 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Episodes, newest first."""
-    start, end = _times(since, until)
+    from . import inspection
+
+    options: dict[str, Any] = {"limit": limit, "offset": offset, "thread_id": thread, **_times(since, until)}
     with _store() as (store, out):
-        episodes = store.list(user, limit=limit, offset=offset, thread_id=thread, since=start, until=end)
-        total = store.count(user)
         if as_json:
-            _print({"user": user, "total": total, "episodes": [plain(e) for e in episodes]}, out)
+            _print(inspection.list_episodes(store, user, **options), out)
         else:
-            Console(file=out).print(episode_table(episodes, f"{total} episodes of {user}"))
+            title = f"{store.count(user)} episodes of {user}"
+            Console(file=out).print(episode_table(store.list(user, **options), title))
 
 
 @app.command()
 def show(id: str, user: User = "me", as_json: AsJson = False) -> None:
     """One episode, whole, and where each part of it comes from."""
-    from memory.privacy import found
-    from memory.types import provenance
+    from . import inspection
 
     with _store() as (store, out):
-        episode = found(store, user, id)
-        document = plain(episode) | {"provenance": provenance(episode)}
+        document = inspection.show(store, user, id)
         print(json.dumps(document, ensure_ascii=False, indent=None if as_json else 2), file=out)
 
 
@@ -78,29 +66,16 @@ def search(
     query: str, user: User = "me", limit: Annotated[int, typer.Option(min=1, max=100)] = 5, as_json: AsJson = False
 ) -> None:
     """Episodes and facts about something, best first; a time in the words ("last week") narrows the search to it."""
-    from memory.types import Query
-    from memory.when import window_of
+    from . import inspection
 
-    asked = window_of(query, datetime.now().astimezone())
     with _store() as (store, out):
-        asking = Query(
-            query,
-            policy="factual",
-            limit=limit,
-            now=datetime.now(UTC),
-            since=asked.since if asked else None,
-            until=asked.until if asked else None,
-        )
-        found = store.recall(user, asking)
-        facts = store.recall_facts(user, query, limit)
         if as_json:
-            rows = [{"score": r.score, "parts": r.parts, "episode": plain(r.episode)} for r in found]
-            known = [{"score": one.score, "fact": plain_fact(one.fact)} for one in facts]
-            _print({"user": user, "query": query, "found": rows, "facts": known}, out)
+            _print(inspection.search(store, user, query, limit), out)
         else:
             console = Console(file=out)
+            asked, episodes, facts = inspection.found_about(store, user, query, limit)
             about = f", {asked.words}" if asked else ""
-            console.print(episode_table([r.episode for r in found], f"about “{query}”{about}"))
+            console.print(episode_table([r.episode for r in episodes], f"about “{query}”{about}"))
             for one in facts:
                 console.print(f"[dim]{one.score:.2f}[/dim] {escape(one.fact.text)}")
 
@@ -112,12 +87,14 @@ def facts(
     as_json: AsJson = False,
 ) -> None:
     """What follows from the episodes: people, events, likes, what brings a feeling and what helped."""
+    from . import inspection
+
     with _store() as (store, out):
-        known = store.facts(user, history=history)
         if as_json:
-            _print({"user": user, "facts": [plain_fact(fact) for fact in known]}, out)
-            return
-        Console(file=out).print(fact_table(known, f"{len(known)} facts about {user}"))
+            _print(inspection.facts(store, user, history=history), out)
+        else:
+            known = store.facts(user, history=history)
+            Console(file=out).print(fact_table(known, f"{len(known)} facts about {user}"))
 
 
 @app.command()
@@ -134,26 +111,24 @@ def timeline(
     from memory.mood import mood, track
     from memory.timeline import figure, terminal
 
-    start, end = _times(since, until)
+    from . import inspection
+
+    options: dict[str, Any] = {"limit": limit, "thread_id": thread, **_times(since, until)}
     with _store() as (store, stream):
-        newest = store.list(user, limit=limit, thread_id=thread, since=start, until=end)
-        episodes = sorted(newest, key=lambda episode: (episode.at, episode.id))
-        triggers = [fact for fact in store.facts(user) if fact.kind in {"trigger", "helped"}]
-        states = track(episodes)
-        now = mood(episodes, datetime.now().astimezone())
+        episodes = inspection.oldest_first(store.list(user, **options))
+        triggers = inspection.triggers(store, user)
         if out is not None:
             figure(episodes, out)
         if as_json:
-            _print(
-                timeline_document(user, episodes, states, now, triggers) | {"drawn": str(out) if out else None}, stream
-            )
+            drawn = {"drawn": str(out) if out else None}
+            _print(inspection.timeline_of(user, episodes, triggers) | drawn, stream)
             return
         console = Console(file=stream)
         if not episodes:
             console.print(f"nothing is remembered of {user} in that time")
             return
-        console.print(terminal(episodes, states, console.width))
-        if now is not None:
+        console.print(terminal(episodes, track(episodes), console.width))
+        if (now := mood(episodes, datetime.now().astimezone())) is not None:
             console.print(mood_line(now))
         for fact in triggers:
             console.print(f"[dim]{fact.kind}[/dim]  {escape(fact.text)}")
@@ -166,10 +141,12 @@ def why(turn: str, user: User = "me", as_json: AsJson = False) -> None:
     """Why the agent said that: reply, plan, what was recalled and why, what was read from what, and the cause."""
     from memory.why import explain
 
+    from . import inspection
+
     with _store() as (store, out):
         found = explain(store, user, turn)
         if as_json:
-            _print(explained(found), out)
+            _print(inspection.explained(found), out)
         else:
             Console(file=out).print(why_tree(found))
 
@@ -185,10 +162,12 @@ def correct(
     """Correct the feeling or the words of an episode; what stood there stays in its history."""
     from memory import privacy
 
+    from . import inspection
+
     with _store() as (store, out):
         corrected = privacy.correct(store, user, id, emotion=emotion, text=text)
         if as_json:
-            _print(plain(corrected), out)
+            _print(inspection.plain(corrected), out)
         else:
             Console(file=out).print(episode_table([corrected], "corrected"))
 
@@ -208,18 +187,19 @@ def forget(
     """Forget for good, and prove it: every file of the agent is searched for what was said afterwards."""
     from memory import privacy
 
+    from . import inspection
     from .forgetting import forget as forget_everywhere
     from .opening import open_checkpoints, open_cipher
 
-    start, end = _times(since, until)
-    wanted = bool(id) or start is not None or end is not None or about is not None or person is not None
+    bounds = _times(since, until)
+    wanted = bool(id) or any(bounds.values()) or about is not None or person is not None
     if all_ == wanted:
         fail(2, "say what to forget: --id ID, --since/--until TIME, --about WORDS, --person NAME, or --all alone")
     settings = load_settings()
     with _store() as (store, out):
         going: list[Episode] | None = None
         if not all_:
-            going = privacy.chosen(store, user, ids=id or (), since=start, until=end, about=about, person=person)
+            going = privacy.chosen(store, user, ids=id or (), about=about, person=person, **bounds)
         n = store.count(user) if going is None else len(going)
         if not yes and n:
             if not sys.stdin.isatty():
@@ -231,7 +211,7 @@ def forget(
         with contextlib.closing(saver.conn):
             result = forget_everywhere(store, saver, settings.home, user, going)
         if as_json:
-            _print(forgotten(user, result, settings.memory_url), out)
+            _print(inspection.forgotten(user, result, settings.memory_url), out)
         else:
             Console(file=out).print(proof(user, result, settings.memory_url))
         if result.search.traces:
@@ -291,26 +271,11 @@ def _told(told: dict[str, Any], as_json: bool, out: Any) -> None:
         Console(file=out).print("  ".join(f"{name.removeprefix('n_')} {value}" for name, value in told.items()))
 
 
-def _times(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+def _times(since: str | None, until: str | None) -> dict[str, datetime | None]:
     """Bounds as times; of words such as "last week" the start is meant for `since`, and for `until`."""
-    return _time("since", since), _time("until", until)
+    from .inspection import time_of
 
-
-def _time(name: str, given: str | None) -> datetime | None:
-    from memory.when import window_of
-
-    if given is None:
-        return None
-    now = datetime.now().astimezone()
-    try:
-        at = datetime.fromisoformat(given)
-    except ValueError:
-        found = window_of(given, now)
-        start = found.since if found else None
-        if start is None:
-            fail(2, f'--{name} {given!r} is no time: give one such as 2026-03-01, 2026-03-01T18:00 or "last week"')
-        return start
-    return at if at.tzinfo else at.replace(tzinfo=now.tzinfo)
+    return {"since": time_of("--since", since), "until": time_of("--until", until)}
 
 
 def _print(document: dict[str, Any], out: Any) -> None:

@@ -62,7 +62,8 @@ def forget(
 def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str] | None) -> None:
     """Remove the checkpoints of a person's conversations, or of all of them, from the file as well."""
     connection = checkpointer.conn
-    known = [name for (name,) in connection.execute("select distinct thread_id from checkpoints")]
+    with checkpointer.lock:  # turns of other people may run
+        known = [name for (name,) in connection.execute("select distinct thread_id from checkpoints")]
     if threads is None:
         names = [name for name in known if name.startswith(checkpoint_id(user, ""))]
     else:
@@ -70,9 +71,10 @@ def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str
         names = [name for name in known if name in wanted]
     for name in names:
         checkpointer.delete_thread(name)
-    connection.commit()
-    connection.execute("vacuum")
-    connection.execute("pragma wal_checkpoint(truncate)")
+    with checkpointer.lock:
+        connection.commit()
+        connection.execute("vacuum")
+        connection.execute("pragma wal_checkpoint(truncate)")
 
 
 def expire(store: MemoryStore, checkpointer: SqliteSaver, keep_days: int, now: datetime | None = None) -> int:

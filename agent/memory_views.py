@@ -1,10 +1,10 @@
-"""What `emox memory` shows: documents for `--json`, tables and trees for people."""
+"""What `emox memory` shows people: tables, trees and sentences. The documents of `--json` are in inspection.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.markup import escape
@@ -13,25 +13,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
-    from memory.mood import Mood, MoodState
+    from memory.mood import Mood
     from memory.types import Episode, Fact
     from memory.why import Explanation
 
     from .forgetting import Forgotten
-
-
-def plain(episode: Episode) -> dict[str, Any]:
-    """An episode for `json.dumps`."""
-    from memory.document import episode_to_plain
-
-    return episode_to_plain(episode) | {"lift": episode.lift}
-
-
-def plain_fact(fact: Fact) -> dict[str, Any]:
-    """A fact for `json.dumps`."""
-    from memory.document import fact_to_plain
-
-    return fact_to_plain(fact)
 
 
 def episode_table(episodes: Sequence[Episode], title: str) -> Table:
@@ -65,28 +51,6 @@ def fact_table(facts: Sequence[Fact], title: str) -> Table:
     return table
 
 
-def timeline_document(
-    user: str, episodes: Sequence[Episode], states: Sequence[MoodState], now: Mood | None, triggers: Sequence[Fact]
-) -> dict[str, Any]:
-    """What `emox memory timeline --json` prints."""
-    return {
-        "user": user,
-        "mood": asdict(now) | {"at": now.at.isoformat()} if now else None,
-        "points": [
-            {
-                "id": episode.id,
-                "at": episode.at.isoformat(),
-                "emotion": episode.affect.emotion,
-                "valence": episode.affect.valence,
-                "arousal": episode.affect.arousal,
-                "mood": asdict(state) | {"at": state.at.isoformat()},
-            }
-            for episode, state in zip(episodes, states, strict=True)
-        ],
-        "triggers": [plain_fact(fact) for fact in triggers],
-    }
-
-
 def mood_line(now: Mood) -> str:
     """The mood now, where it usually is and where it goes, in a line."""
     told = (
@@ -98,45 +62,6 @@ def mood_line(now: Mood) -> str:
     if now.volatility is not None:
         told += f"; volatility {now.volatility:.2f}"
     return told
-
-
-def explained(found: Explanation) -> dict[str, Any]:
-    """What `emox memory why --json` prints."""
-    episode = found.episode
-    affect = episode.affect
-    return {
-        "turn_id": episode.id,
-        "at": episode.at.isoformat(),
-        "text": episode.text,
-        "reply": episode.reply,
-        "plan": {
-            "route": episode.route,
-            "strategy": episode.strategy,
-            "recall_policy": episode.recall_policy,
-            "voice": episode.voice,
-        },
-        "thought": asdict(episode.thought) if episode.thought else None,
-        "recalled": [
-            asdict(one)
-            | {
-                "kind": "forgotten" if memory is None else "fact" if hasattr(memory, "key") else "episode",
-                "text": memory.text if memory else None,
-            }
-            for one, memory in found.recalled
-        ],
-        "affect": {
-            "emotion": affect.emotion,
-            "confidence": affect.confidence,
-            "valence": affect.valence,
-            "arousal": affect.arousal,
-            "open": list(affect.open),
-            "evidence": asdict(affect.evidence),
-        },
-        "cause": episode.understanding.cause if episode.understanding else None,
-        "intent": episode.understanding.intent if episode.understanding else None,
-        "after": [asdict(felt) for felt in episode.after],
-        "model_version": episode.model_version,
-    }
 
 
 def why_tree(found: Explanation) -> Tree:
@@ -165,23 +90,6 @@ def why_tree(found: Explanation) -> Tree:
         then = ", ".join(f"{felt.emotion} {felt.valence:+.2f}" for felt in episode.after)
         tree.add(f"afterwards they felt {then} (change {episode.lift:+.2f})")
     return tree
-
-
-def forgotten(user: str, result: Forgotten, server: str | None) -> dict[str, Any]:
-    """What `emox memory forget --json` prints; `server` is one whose files could not be searched."""
-    return {
-        "user": user,
-        "forgotten": result.n_episodes,
-        "threads": list(result.threads),
-        "proof": {
-            "files": result.search.n_files,
-            "bytes": result.search.n_bytes,
-            "traces": [{"path": str(trace.path), "n": trace.n} for trace in result.search.traces],
-            "looked_for": result.looked_for,
-            "not_looked_for": result.not_looked_for,
-            "not_searched": server,
-        },
-    }
 
 
 def proof(user: str, result: Forgotten, server: str | None) -> Group:

@@ -155,7 +155,9 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
     memories = (*(one.fact.text for one in live.facts), *earlier)
     if live.playback is not None:
         memories = memories[:N_IN_HASTE]
-    request = ReplyRequest(state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix)
+    request = ReplyRequest(
+        state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix, live.max_tokens
+    )
     pieces: list[str] = []
     try:
         for piece in guarded(reply_model.reply(request)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from model.types import STRATEGIES, Affect, AffectModel, ReplyBrief, Thought, Utterance
@@ -33,6 +33,7 @@ class ReplyRequest:
     thought: Thought | None
     memories: tuple[str, ...]
     prefix: Any
+    max_tokens: int | None = None
 
 
 class ReplyModel(Protocol):
@@ -50,7 +51,10 @@ class NanoEmoxReply:
 
     def reply(self, request: ReplyRequest) -> Iterator[str]:
         """See `ReplyModel.reply`."""
-        return self._model.empathize(request.prefix, ReplyBrief(request.thought, request.memories))
+        brief = ReplyBrief(request.thought, request.memories)
+        if request.max_tokens is not None:
+            brief = replace(brief, max_tokens=min(brief.max_tokens, request.max_tokens))
+        return self._model.empathize(request.prefix, brief)
 
 
 class ChatModelReply:
@@ -67,7 +71,8 @@ class ChatModelReply:
         for line in request.dialogue:
             messages.append(HumanMessage(line.text) if line.role == "user" else AIMessage(line.text))
         messages.append(HumanMessage(request.text))
-        for chunk in self._chat.stream(messages):
+        bounds: dict[str, Any] = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
+        for chunk in self._chat.stream(messages, **bounds):
             yield str(chunk.text)
 
 

@@ -8,11 +8,11 @@ with open_agent() as agent:  # agent.opening
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +21,16 @@ from typing import Any, Self, cast
 import numpy as np
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.types import Overwrite
 
 from memory.digest import digest
 from memory.store import MemoryStore
-from model.types import AffectModel, ReplyBrief
+from model.types import AffectModel, ReplyBrief, Utterance
 from perception.listen import clean_text
 from perception.types import SAMPLE_RATE_HZ, Absence, Speech, UserTurn
 
 from .afterthought import Afterthoughts
-from .background import Background
+from .background import Background, in_background
 from .care import Consent, disclosure, screen
 from .events import AllSpoken, Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
 from .graph import build_graph
@@ -38,9 +39,7 @@ from .reply import NanoEmoxReply, ReplyModel
 from .settings import SetupError
 from .speaking import Voice
 from .speech import STYLES, Audio, Speaker, write_wav
-from .state import LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, new_turn
-
-_END = object()
+from .state import DIALOGUE_LINES, LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, new_turn
 
 Step = tuple[float, str | Audio | Exception | AllSpoken | dict[str, Any]]
 """When (`time.perf_counter`), and what was done: a piece of the reply, a sentence as sound or why there is none, or
@@ -69,6 +68,8 @@ class Agent(AbstractContextManager["Agent"]):
     ) -> None:
         self.model = model
         self.store = store
+        self.ears = ears
+        self.checkpointer = checkpointer
         self._consent = consent or Consent()
         self._speaker = speaker
         self._close = close
@@ -108,7 +109,10 @@ class Agent(AbstractContextManager["Agent"]):
         speak: bool = False,
         speak_to: Path | None = None,
         playback: Playback | None = None,
-    ) -> Iterator[Event]:
+        turn_id: str | None = None,
+        dialogue: Sequence[Utterance] | None = None,
+        max_tokens: int | None = None,
+    ) -> Generator[Event]:
         """Run one turn, yielding what happens as it happens.
 
         The turn goes on while an event is looked at. Closing the iterator ends it where it next has something to tell.
@@ -124,6 +128,9 @@ class Agent(AbstractContextManager["Agent"]):
             speak_to: also write it to this WAV file.
             playback: where the caller says what was heard of the reply; the turn is remembered only then, and not at
                 all if it is dropped or the iterator closed before.
+            turn_id: of this turn, never used before; by default a new one.
+            dialogue: what was said before, oldest first, in place of what this conversation is known to have been.
+            max_tokens: of the reply, fewer than it would have anyway.
 
         Raises:
             PerceptionError: the text or the clip cannot be used.
@@ -131,9 +138,9 @@ class Agent(AbstractContextManager["Agent"]):
             SetupError: it is to be spoken, and this agent has no voice.
             TurnDropped: the playback was dropped.
         """
-        turn_id = uuid.uuid4().hex[:16]
+        turn_id = turn_id or uuid.uuid4().hex[:16]
         allowed = consent or self._consent
-        live = LiveTurn(text, clip, allowed, turn, ahead, playback=playback)
+        live = LiveTurn(text, clip, allowed, turn, ahead, playback=playback, max_tokens=max_tokens)
         if clip is None and turn is None:
             words = clean_text(text or "") if "text" in allowed.allowed() else ""
             absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
@@ -145,6 +152,8 @@ class Agent(AbstractContextManager["Agent"]):
         speaker = self.speaker if speak or speak_to else None
         self._turns.put(turn_id, live)
         state = new_turn(turn_id, user, thread, live.turn.text if live.turn is not None else "")
+        if dialogue is not None:
+            state["dialogue"] = Overwrite(list(dialogue)[-DIALOGUE_LINES:])  # type: ignore[typeddict-item]
         try:
             yield from self._run(state, live, speaker, speak_to)
         finally:
@@ -214,7 +223,7 @@ class Agent(AbstractContextManager["Agent"]):
         config: RunnableConfig = {"configurable": {"thread_id": checkpoint_id(state["user"], state["thread_id"])}}
         stream = self._graph.stream(state, config, stream_mode="updates", durability="exit", version="v1")
         try:
-            with closing(cast(Generator[dict[str, Any]], stream)):
+            with contextlib.closing(cast(Generator[dict[str, Any]], stream)):
                 for update in stream:
                     tell_now(update)
                     ((node, changed),) = update.items()
@@ -231,11 +240,11 @@ class Agent(AbstractContextManager["Agent"]):
         user, thread_id = state["user"], state["thread_id"]
         self._afterthoughts.add(lambda: digest(self.store, user, thread_id), state["turn_id"])
 
-    async def turn(self, text: str | None = None, **options: Any) -> AsyncIterator[Event]:
-        """`events` for asyncio: the turn runs in a thread and does not block the loop."""
-        events = self.events(text, **options)
-        while (event := await asyncio.to_thread(next, events, _END)) is not _END:
-            yield event  # type: ignore[misc]
+    async def turn(self, text: str | None = None, **options: Any) -> AsyncGenerator[Event]:
+        """`events` for asyncio: the turn runs in a thread of its own and does not block the loop."""
+        async with contextlib.aclosing(in_background(self.events(text, **options))) as events:
+            async for event in events:
+                yield event
 
     def ask(self, text: str | None = None, **options: Any) -> TurnResult:
         """Run one turn to its end and return what it came to; same arguments as `events`."""

@@ -121,8 +121,20 @@ class Settings(BaseSettings):
     conversations: int = Field(default=4, ge=1)
     """How many people may talk with the voice server at once."""
 
+    turns_at_once: int = Field(default=4, ge=1)
+    """Turns that the server runs at the same time; more wait."""
+
+    turns_waiting: int = Field(default=16, ge=0)
+    """Turns that wait in the server; who comes then is told when to come again."""
+
+    turns_a_minute: int = Field(default=60, ge=1)
+    """So many requests may one person send to the server in a minute, on average."""
+
+    hosts: list[str] = Field(default_factory=list)
+    """Names by which browsers may reach the server, such as "emox.example.org", beside localhost and numbers."""
+
     origins: list[str] = Field(default_factory=list)
-    """Other web sites whose pages may talk with the voice server, such as "http://localhost:5173"."""
+    """Other web sites whose pages may use the server, such as "http://localhost:5173"."""
 
     @classmethod
     def settings_customise_sources(

@@ -151,7 +151,7 @@ class LiveTurn:
     """What a turn needs while it runs and nobody keeps: its input, what was heard and seen, the model's prefix.
 
     `ahead` is what the model overheard. `tell` takes the pieces of the reply as they come. With a `playback`
-    somebody waits for it, and the turn is remembered as it was heard.
+    somebody waits for it, and the turn is remembered as it was heard. `max_tokens` bounds the reply further.
     """
 
     text: str | None
@@ -164,6 +164,7 @@ class LiveTurn:
     facts: list[RecalledFact] = field(default_factory=list)
     tell: Callable[[str], None] = lambda piece: None
     playback: Playback | None = None
+    max_tokens: int | None = None
 
 
 class TurnBuffer:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,23 +46,30 @@ def write_export(store: MemoryStore, users: Iterable[str], path: Path) -> Moved:
     Raises:
         OSError: it cannot be written.
     """
-    n_episodes = n_facts = 0
     users = list(users)
+    counted: Counter[str] = Counter()
 
     def lines() -> Iterator[dict[str, Any]]:
-        nonlocal n_episodes, n_facts
-        yield {"format": FORMAT, "version": SCHEMA, "exported_at": datetime.now(UTC).isoformat()}
-        for user in users:
-            for episode in store.walk(user):
-                yield {"type": "episode", "episode": episode_to_plain(episode)}
-                n_episodes += 1
-            for fact in store.facts(user, history=True):
-                yield {"type": "fact", "fact": fact_to_plain(fact)}
-                n_facts += 1
-        yield {"type": "end", "episodes": n_episodes, "facts": n_facts}
+        for line in export_lines(store, users):
+            counted[line.get("type", "first")] += 1
+            yield line
 
     write_lines(path, lines())
-    return Moved(n_episodes, n_facts, len(users))
+    return Moved(counted["episode"], counted["fact"], len(users))
+
+
+def export_lines(store: MemoryStore, users: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The lines of an export, as documents."""
+    n_episodes = n_facts = 0
+    yield {"format": FORMAT, "version": SCHEMA, "exported_at": datetime.now(UTC).isoformat()}
+    for user in users:
+        for episode in store.walk(user):
+            yield {"type": "episode", "episode": episode_to_plain(episode)}
+            n_episodes += 1
+        for fact in store.facts(user, history=True):
+            yield {"type": "fact", "fact": fact_to_plain(fact)}
+            n_facts += 1
+    yield {"type": "end", "episodes": n_episodes, "facts": n_facts}
 
 
 def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> int:
@@ -85,19 +93,31 @@ def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> int:
     return n
 
 
-def read_export(store: MemoryStore, path: Path) -> Moved:
+def read_export(store: MemoryStore, path: Path, *, as_user: str | None = None) -> Moved:
     """Bring what a file holds into a store; to read the same file twice changes nothing.
 
     The whole file is read and checked before anything is kept, so a damaged one changes nothing either.
 
+    Args:
+        as_user: whose memory it becomes; the file then holds that of one person, called whatever they were.
+
     Raises:
         MemoryStoreError: the file is not whole, not of this kind, of a newer version, or a line of it is wrong; or an
-            episode is already kept with other content.
+            episode is already kept with other content; or it holds several people's and is to become one's.
         OSError: it cannot be read.
     """
+
+    def records() -> Iterator[Episode | Fact]:
+        owner: str | None = None
+        for kept in _records(path):
+            owner = owner or kept.user
+            if as_user is not None and kept.user != owner:
+                raise MemoryStoreError(f"{path.name} holds the memory of several people: export one person's alone")
+            yield kept if as_user is None else replace(kept, user=as_user)
+
     n_episodes = n_facts = 0
     users: set[str] = set()
-    for kept in _records(path):
+    for kept in records():
         users.add(kept.user)
         if isinstance(kept, Fact):
             n_facts += 1
@@ -109,9 +129,9 @@ def read_export(store: MemoryStore, path: Path) -> Moved:
                     f"{path} has an episode {kept.id} of {kept.user} that is already kept with other content: forget "
                     "that one first, or import into another EMOX_HOME"
                 )
-    n_new = store.add_all(kept for kept in _records(path) if isinstance(kept, Episode))
+    n_new = store.add_all(kept for kept in records() if isinstance(kept, Episode))
     facts: dict[str, list[Fact]] = {}
-    for kept in _records(path):
+    for kept in records():
         if isinstance(kept, Fact):
             facts.setdefault(kept.user, []).append(kept)
     for user, of_user in facts.items():

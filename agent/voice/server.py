@@ -16,15 +16,16 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -77,13 +78,6 @@ class Caller(BaseModel):
     thread: Name | None = None
     consent: Annotated[list[Modality] | None, BeforeValidator(_listed)] = None
 
-    def as_query(self) -> str:
-        """The same in an address."""
-        given = {"user": self.user, "thread": self.thread}
-        if self.consent is not None:
-            given["consent"] = ",".join(self.consent)
-        return urlencode({name: value for name, value in given.items() if value is not None})
-
 
 class Start(BaseModel):
     """The body of /start."""
@@ -106,47 +100,158 @@ class Refused(Exception):
     """Nobody can talk here in this way or now; says why."""
 
 
-def make_app(
-    agent: Agent,
-    ears: Ears,
-    *,
-    consent: Consent,
-    user: str = "me",
-    hosts: Iterable[str] = (),
-    origins: Sequence[str] = (),
-    limit: int = 4,
-    report: Report = lambda result, timing: None,
-    **options: Any,
-) -> FastAPI:
-    """The server; more routes may be mounted on it.
+class Forbidden(Exception):
+    """This one may not talk here; says why."""
+
+
+@dataclass(frozen=True)
+class Talker:
+    """Somebody who may talk: as whom, in which conversation (None for a new one), and what may be read of them."""
+
+    user: str
+    thread: str | None
+    consent: Consent
+
+
+Who = Callable[[HTTPConnection, Caller], Talker]
+"""Decides as whom somebody talks; raises what the server makes a refusal of."""
+
+
+class VoiceRoutes:
+    """The routes above, as `router`, to be included in an app. Close them when the app stops.
 
     Args:
         agent, ears: shared by all conversations. Warm them up before (`pipeline.warm_up`).
-        consent: what may be read at most; a caller may allow less.
-        user: who speaks where a caller does not say.
-        hosts: names by which browsers may reach it, beside localhost and numeric addresses.
-        origins: other web sites whose pages may talk with it.
+        who: decides as whom somebody talks.
         limit: so many conversations at once.
         report: told of each turn that is remembered.
         options: more for `build_session`.
     """
-    talking: set[asyncio.Task[None]] = set()
-    waiting: dict[str, Caller] = {}
-    peers = SmallWebRTCRequestHandler()
-    names = {"localhost", *hosts}
 
-    async def converse(arguments: RunnerArguments, caller: Caller) -> None:
-        allowed = _both(consent, caller.consent)
-        transport = await _transport(arguments, allowed)
+    def __init__(
+        self,
+        agent: Agent,
+        ears: Ears,
+        who: Who,
+        *,
+        limit: int = 4,
+        report: Report = lambda result, timing: None,
+        **options: Any,
+    ) -> None:
+        self._agent, self._ears, self._who = agent, ears, who
+        self._limit, self._report, self._options = limit, report, options
+        self._talking: set[asyncio.Task[None]] = set()
+        self._waiting: dict[str, Talker] = {}
+        self._peers = SmallWebRTCRequestHandler()
+        self.router = APIRouter(tags=["voice"])
+        add = self.router.add_api_route
+        add("/start", self._start, methods=["POST"], summary="Say that you want to talk, and learn where")
+        add("/api/offer", self._offer, methods=["POST"], summary="Talk by WebRTC")
+        add("/api/offer", self._candidates, methods=["PATCH"], summary="More ways to reach you by WebRTC")
+        add("/sessions/{session_id}/api/offer", self._offer_of_session, methods=["POST"], summary="Talk, after /start")
+        add("/sessions/{session_id}/api/offer", self._candidates, methods=["PATCH"], summary="More ways, after /start")
+        self.router.add_api_websocket_route("/ws-client", self._client)
+        self.router.add_api_websocket_route("/ws", self._evaluation)
+
+    async def close(self) -> None:
+        """End all conversations."""
+        await self._peers.close()
+        for task in self._talking:
+            task.cancel()
+        await asyncio.gather(*self._talking, return_exceptions=True)
+
+    async def _start(self, request: Request, wish: Start | None = None) -> dict[str, str]:
+        wish = wish or Start()
+        session_id = str(uuid.uuid4())
+        self._waiting[session_id] = self._who(request, wish.body)
+        while len(self._waiting) > WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        if wish.transport == "websocket":
+            scheme = "wss" if request.url.scheme == "https" else "ws"
+            return {"wsUrl": str(request.url.replace(scheme=scheme, path="/ws-client", query=f"session={session_id}"))}
+        return {"sessionId": session_id}
+
+    async def _offer(self, request: Request, offer: Offer) -> dict[str, str] | None:
+        return await self._connect(offer, self._who(request, offer.caller or Caller()))
+
+    async def _offer_of_session(self, session_id: str, offer: Offer) -> dict[str, str] | None:
+        if session_id not in self._waiting:
+            raise HTTPException(404, "this session is not known here: ask /start for a new one")
+        return await self._connect(offer, self._waiting[session_id])
+
+    async def _candidates(self, patch: SmallWebRTCPatchRequest) -> dict[str, str]:
+        await self._peers.handle_patch_request(
+            patch
+        )  # who does not know the connection's id is told that there is none
+        return {"status": "success"}
+
+    async def _connect(self, offer: Offer, talker: Talker) -> dict[str, str] | None:
+        async def connected(connection: Any) -> None:
+            self._begin(SmallWebRTCRunnerArguments(webrtc_connection=connection), talker)
+
+        if "\nm=" not in offer.sdp:
+            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp has neither sound nor data")
+        if offer.pc_id is None:
+            self._check_room()
+        request = SmallWebRTCRequest(offer.sdp, offer.type, offer.pc_id, offer.restart_pc)
+        try:
+            return await self._peers.handle_web_request(request, connected)
+        except HTTPException:
+            raise
+        except Exception as error:
+            logger.error("a WebRTC offer failed: %s", type(error).__name__)
+            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp cannot be read") from None
+
+    async def _client(self, websocket: WebSocket) -> None:
+        await self._talk_over(websocket, "websocket")
+
+    async def _evaluation(self, websocket: WebSocket) -> None:
+        await self._talk_over(websocket, None)
+
+    async def _talk_over(self, websocket: WebSocket, kind: str | None) -> None:
+        await websocket.accept()
+        try:
+            talker = self._waiting.get(websocket.query_params.get("session", ""))
+            if talker is None:
+                talker = self._who(websocket, Caller.model_validate(dict(websocket.query_params)))
+            await self._begin(WebSocketRunnerArguments(websocket=websocket, transport_type=kind), talker)
+        except ValidationError as error:
+            await _close(websocket, 1008, _sentence(error))
+        except Refused as error:
+            await _close(websocket, 1013, str(error))
+        except Forbidden as error:
+            await _close(websocket, 1008, str(error))
+        except Exception:  # told by `_ended`
+            await _close(websocket, 1011, "something went wrong on this side: connect again")
+
+    def _check_room(self) -> None:
+        if len(self._talking) >= self._limit:
+            raise Refused(f"{self._limit} people are talking here already, which is as many as may: try again later")
+
+    def _begin(self, arguments: RunnerArguments, talker: Talker) -> asyncio.Task[None]:
+        self._check_room()
+        task = asyncio.create_task(self._converse(arguments, talker))
+        self._talking.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._talking.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Refused):
+            logger.error("a conversation failed: %s", type(error).__name__)
+
+    async def _converse(self, arguments: RunnerArguments, talker: Talker) -> None:
+        transport = await _transport(arguments, talker.consent)
         session = build_session(
-            agent,
-            ears,
+            self._agent,
+            self._ears,
             transport,
-            user=caller.user or user,
-            thread=caller.thread or f"talk-{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}",
-            consent=allowed,
-            report=report,
-            **options,
+            user=talker.user,
+            thread=talker.thread or f"talk-{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}",
+            consent=talker.consent,
+            report=self._report,
+            **self._options,
         )
 
         @session.worker.rtvi.event_handler("on_client_ready")
@@ -161,22 +266,31 @@ def make_app(
         await runner.add_workers(session.worker)
         await runner.run()
 
-    def check_room() -> None:
-        if len(talking) >= limit:
-            raise Refused(f"{limit} people are talking here already, which is as many as may: try again later")
 
-    def begin(arguments: RunnerArguments, caller: Caller) -> asyncio.Task[None]:
-        check_room()
-        task = asyncio.create_task(converse(arguments, caller))
-        talking.add(task)
-        task.add_done_callback(ended)
-        return task
+def make_app(
+    agent: Agent,
+    ears: Ears,
+    *,
+    consent: Consent,
+    user: str = "me",
+    hosts: Iterable[str] = (),
+    origins: Sequence[str] = (),
+    **options: Any,
+) -> FastAPI:
+    """A server of voice alone, with Pipecat's page, for the people at this machine.
 
-    def ended(task: asyncio.Task[None]) -> None:
-        talking.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, Refused):
-            logger.error("a conversation failed: %s", type(error).__name__)
+    Args:
+        agent, ears: shared by all conversations. Warm them up before (`pipeline.warm_up`).
+        consent: what may be read at most; a caller may allow less.
+        user: who speaks where a caller does not say.
+        hosts: names by which browsers may reach it, beside localhost and numeric addresses.
+        origins: other web sites whose pages may talk with it.
+        options: more for `VoiceRoutes`.
+    """
+    names = {"localhost", *hosts}
+
+    def who(_: HTTPConnection, caller: Caller) -> Talker:
+        return Talker(caller.user or user, caller.thread, both(consent, caller.consent))
 
     def guard(connection: HTTPConnection) -> None:
         if why := _refusal(connection, names, origins):
@@ -187,13 +301,12 @@ def make_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await peers.close()
-        for task in talking:
-            task.cancel()
-        await asyncio.gather(*talking, return_exceptions=True)
+        await routes.close()
 
+    routes = VoiceRoutes(agent, ears, who, **options)
     app = FastAPI(title="emox", lifespan=lifespan, dependencies=[Depends(guard)], docs_url=None, redoc_url=None)
     app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    app.include_router(routes.router)
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -203,72 +316,11 @@ def make_app(
     async def on_refused(_: Request, error: Refused) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503)
 
-    @app.post("/start")
-    async def start(request: Request, wish: Start | None = None) -> dict[str, str]:
-        wish = wish or Start()
-        if wish.transport == "websocket":
-            scheme = "wss" if request.url.scheme == "https" else "ws"
-            return {"wsUrl": str(request.url.replace(scheme=scheme, path="/ws-client", query=wish.body.as_query()))}
-        session_id = str(uuid.uuid4())
-        waiting[session_id] = wish.body
-        while len(waiting) > WAITING:
-            del waiting[next(iter(waiting))]
-        return {"sessionId": session_id}
-
-    @app.post("/api/offer")
-    @app.post("/sessions/{session_id}/api/offer")
-    async def offer(offer: Offer, session_id: str | None = None) -> dict[str, str] | None:
-        if session_id is not None and session_id not in waiting:
-            raise HTTPException(404, "this session is not known here: ask /start for a new one")
-        caller = offer.caller or waiting.get(session_id or "") or Caller()
-
-        async def connected(connection: Any) -> None:
-            begin(SmallWebRTCRunnerArguments(webrtc_connection=connection), caller)
-
-        if "\nm=" not in offer.sdp:
-            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp has neither sound nor data")
-        if offer.pc_id is None:
-            check_room()
-        request = SmallWebRTCRequest(offer.sdp, offer.type, offer.pc_id, offer.restart_pc)
-        try:
-            return await peers.handle_web_request(request, connected)
-        except HTTPException:
-            raise
-        except Exception as error:
-            logger.error("a WebRTC offer failed: %s", type(error).__name__)
-            raise HTTPException(422, "this WebRTC offer cannot be used: its sdp cannot be read") from None
-
-    @app.patch("/api/offer")
-    @app.patch("/sessions/{session_id}/api/offer")
-    async def candidates(patch: SmallWebRTCPatchRequest, session_id: str | None = None) -> dict[str, str]:
-        await peers.handle_patch_request(patch)
-        return {"status": "success"}
-
-    async def talk_over(websocket: WebSocket, kind: str | None) -> None:
-        await websocket.accept()
-        try:
-            caller = Caller.model_validate(dict(websocket.query_params))
-            await begin(WebSocketRunnerArguments(websocket=websocket, transport_type=kind), caller)
-        except ValidationError as error:
-            await _close(websocket, 1008, _sentence(error))
-        except Refused as error:
-            await _close(websocket, 1013, str(error))
-        except Exception:  # told by `ended`
-            await _close(websocket, 1011, "something went wrong on this side: connect again")
-
-    @app.websocket("/ws-client")
-    async def client(websocket: WebSocket) -> None:
-        await talk_over(websocket, "websocket")
-
-    @app.websocket("/ws")
-    async def evaluation(websocket: WebSocket) -> None:
-        await talk_over(websocket, None)
-
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("/client/")
 
-    app.mount("/client", StaticFiles(directory=_page(), html=True))
+    app.mount("/client", StaticFiles(directory=page(), html=True))
     return app
 
 
@@ -287,7 +339,7 @@ async def _transport(arguments: RunnerArguments, consent: Consent) -> BaseTransp
         raise Refused("this address is for Pipecat's evaluations; clients connect to /ws-client") from None
 
 
-def _both(consent: Consent, wanted: list[Modality] | None) -> Consent:
+def both(consent: Consent, wanted: list[Modality] | None) -> Consent:
     """What both the settings and the caller allow."""
     return Consent(**{m: m in consent.allowed() and (wanted is None or m in wanted) for m in MODALITIES})
 
@@ -326,7 +378,7 @@ async def _close(websocket: WebSocket, code: int, why: str) -> None:
         await websocket.close(code, why.encode()[:123].decode(errors="ignore"))
 
 
-def _page() -> Path:
+def page() -> Path:
     """Pipecat's page; its package prints when it is imported."""
     spec = find_spec("pipecat_ai_prebuilt")
     if spec is None or spec.origin is None:

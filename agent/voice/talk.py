@@ -116,7 +116,7 @@ def serve(wake: Wake, settings: Settings, console: Console, *, host: str, port: 
             hosts=[host],
             origins=settings.origins,
             limit=settings.conversations,
-            report=lambda result, timing: _keep(settings, result, timing),
+            report=lambda result, timing: keep_timing(settings, result, timing),
             silence_s=settings.silence_s,
         )
         shown = f"[{host}]" if ":" in host else host
@@ -144,14 +144,15 @@ def _sound(path: Path) -> Speech:
 
 def _report(settings: Settings, display: Display, turns: list[dict[str, Any]]) -> Report:
     def report(result: TurnResult, timing: TurnTiming) -> None:
-        _keep(settings, result, timing)
+        keep_timing(settings, result, timing)
         display.show(result, timing)
         turns.append({"turn": result.as_json(), "stages_ms": timing.stages_ms()})
 
     return report
 
 
-def _keep(settings: Settings, result: TurnResult, timing: TurnTiming) -> None:
+def keep_timing(settings: Settings, result: TurnResult, timing: TurnTiming) -> None:
+    """Keep how long a turn took, beside the memory."""
     with contextlib.suppress(OSError):  # a full disk does not end a conversation
         store(settings.home / "voice" / "timings.jsonl", result.turn_id, timing)
 

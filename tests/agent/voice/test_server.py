@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from agent.care import Consent
 from agent.nodes import Ears
 from agent.voice import companion
-from agent.voice.server import MESSAGE_BYTES, _both, make_app
+from agent.voice.server import MESSAGE_BYTES, both, make_app
 from memory.store import InMemoryStore
 from tests.agent.test_graph import agent_of
 from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker
@@ -243,9 +243,9 @@ async def test_start_says_where_to_connect_and_the_page_is_there():
 
 def test_a_caller_may_allow_less_and_never_more():
     mine = Consent(text=True, voice=True, face=False)
-    assert _both(mine, None) == mine
-    assert _both(mine, ["text", "face"]) == Consent(text=True, voice=False, face=False)
-    assert _both(mine, []) == Consent(text=False, voice=False, face=False)
+    assert both(mine, None) == mine
+    assert both(mine, ["text", "face"]) == Consent(text=True, voice=False, face=False)
+    assert both(mine, []) == Consent(text=False, voice=False, face=False)
 
 
 async def test_the_greeting_is_heard_over_webrtc():

@@ -1,0 +1,299 @@
+"""One agent for many people: whose turn it is, what may be read of each, and that no message is answered twice.
+
+The web server and the chat platforms talk to this, not to the agent. It runs in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from memory import privacy
+from memory.store import MemoryStore, check_name
+from memory.types import Episode
+from model.types import Utterance
+from perception.types import MODALITIES
+
+from . import care
+from .care import Consent, Screening
+from .events import Event, Finished, Heard, Planned, Replied, ReplyText, Started, TurnResult
+from .forgetting import Forgotten, forget
+from .people import People
+from .session import Agent
+from .state import Plan
+
+logger = logging.getLogger(__name__)
+
+TEXT_ONLY = Consent()
+"""What is read of a person before they were asked: words, without which nothing can be answered."""
+
+TURN_S = 60.0
+"""A turn is expected to take no longer; who is turned away is told to come again within this."""
+
+
+class Busy(Exception):
+    """Too much is asked at once; `retry_after_s` says when to ask again."""
+
+    def __init__(self, why: str, retry_after_s: int) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class Closing(Exception):
+    """The agent is about to stop and begins no new turns."""
+
+    def __init__(self) -> None:
+        super().__init__("the agent is stopping: ask again in a minute")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a person says in one conversation.
+
+    `id` is the sender's own name for it: said again under the same one it is not answered again, but told the same
+    answer. `clip` is the content of a sound, video or picture file. `dialogue`, oldest first, takes the place of what
+    the conversation is known to have been.
+    """
+
+    user: str
+    thread: str
+    text: str | None = None
+    clip: bytes | None = None
+    id: str | None = None
+    dialogue: Sequence[Utterance] | None = None
+    max_tokens: int | None = None
+    speak: bool = False
+
+
+class Host:
+    """Gives people their turns.
+
+    Args:
+        agent: shared by all.
+        people: who they are and what they agreed to.
+        home: folder of everything that is kept, searched after forgetting.
+        most: what may be read of anybody; a person's own consent is within it.
+        at_once: turns that run at the same time; on one processor more are only slower.
+        waiting: turns that wait for their run; more are turned away.
+        each: turns of one person that run or wait, so that nobody takes every place.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        people: People,
+        home: Path,
+        *,
+        most: Consent | None = None,
+        at_once: int = 4,
+        waiting: int = 16,
+        each: int = 4,
+    ) -> None:
+        self.agent = agent
+        self.people = people
+        self.most = most or Consent(voice=True, face=True)
+        self._home = home
+        self._at_once, self._waiting, self._each = at_once, waiting, each
+        self._room = asyncio.Semaphore(at_once)
+        self._here: Counter[str] = Counter()
+        self._in_order: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._running: dict[asyncio.Task[None], str] = {}
+        self._closing = False
+        self.on_finished: Callable[[Finished], None] = lambda event: None
+
+    @property
+    def store(self) -> MemoryStore:
+        """The memory."""
+        return self.agent.store
+
+    @property
+    def n_here(self) -> int:
+        """Turns that run or wait."""
+        return self._here.total()
+
+    def consent_of(self, user: str) -> Consent:
+        """What may be read of a person: what they agreed to, within what may be read of anybody."""
+        agreed = self.people.consent_of(user) or TEXT_ONLY
+        return Consent(**{m: m in agreed.allowed() & self.most.allowed() for m in MODALITIES})
+
+    def disclosure(self, user: str, **where: str) -> str:
+        """What a person is told at first contact; `where` as `care.disclosure` takes it."""
+        return care.disclosure(self.consent_of(user), self.agent.model.card.modalities | {"text"}, **where)
+
+    async def turn(self, message: Message) -> AsyncGenerator[Event]:
+        """Answer a message, yielding what happens. A turn that has begun is finished, whoever stops listening.
+
+        Messages of one conversation are answered one after the other, in the order in which they came.
+
+        Raises:
+            Busy: too many turns wait, of everybody or of this person.
+            Closing: the agent is stopping.
+            PerceptionError, MemoryStoreError, SetupError, ValueError: as `Agent.events`.
+        """
+        check_name("user", message.user)
+        check_name("thread", message.thread)
+        self._admit(message.user)
+        told: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
+        task = asyncio.create_task(self._answer(message, told.put_nowait))
+        self._running[task] = message.user
+        task.add_done_callback(self._running.pop)
+        while (item := await told.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    async def ask(self, message: Message) -> TurnResult:
+        """Answer a message and return what its turn came to; raises as `turn`."""
+        async with contextlib.aclosing(self.turn(message)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.result
+        raise AssertionError("a turn ends with Finished")
+
+    def check_open(self) -> None:
+        """Go on, unless the agent is stopping.
+
+        Raises:
+            Closing: it is.
+        """
+        if self._closing:
+            raise Closing
+
+    def _admit(self, user: str) -> None:
+        self.check_open()
+        n = self._here.total()
+        if n >= self._at_once + self._waiting:
+            raise Busy(f"{n} turns are being answered or waiting, which is as many as may", self._later(n))
+        if self._here[user] >= self._each:
+            raise Busy(f"{self._each} turns of yours are being answered or waiting: let them end first", self._later(1))
+        self._here[user] += 1
+
+    def _later(self, n: int) -> int:
+        return max(1, min(round(n / self._at_once), round(TURN_S)))
+
+    async def _answer(self, message: Message, tell: Callable[[Event | BaseException | None], None]) -> None:
+        key = (message.user, message.thread)
+        lock = self._in_order.setdefault(key, asyncio.Lock())
+        try:
+            async with lock, self._room, contextlib.aclosing(self._events(message)) as events:
+                async for event in events:
+                    tell(event)
+                    if isinstance(event, Finished):
+                        self.on_finished(event)
+            tell(None)
+        except Exception as error:  # for whoever listens
+            logger.info("a turn failed: %s", type(error).__name__)
+            tell(error)
+        finally:
+            self._here[message.user] -= 1
+            if not self._here[message.user]:
+                del self._here[message.user]
+
+    async def _events(self, message: Message) -> AsyncGenerator[Event]:
+        turn_id = turn_id_of(message)
+        if turn_id is not None:
+            known = await asyncio.to_thread(self.store.get, message.user, turn_id)
+            if known is not None:
+                for event in again(known):
+                    yield event
+                return
+        options: dict[str, Any] = {
+            "user": message.user,
+            "thread": message.thread,
+            "consent": self.consent_of(message.user),
+            "speak": message.speak,
+            "turn_id": turn_id,
+            "dialogue": message.dialogue,
+            "max_tokens": message.max_tokens,
+        }
+        with _file_of(message.clip) as clip:
+            async with contextlib.aclosing(self.agent.turn(message.text, clip=clip, **options)) as events:
+                async for event in events:
+                    yield event
+
+    async def forget(self, user: str, **what: Any) -> Forgotten:
+        """Forget what `privacy.chosen` chooses, or with `all=True` everything of a person, and prove it.
+
+        Turns of theirs that have begun are finished first.
+
+        Raises:
+            MemoryStoreError, ValueError: as `privacy.chosen` and `forgetting.forget`.
+        """
+
+        def work() -> Forgotten:
+            self.agent.settle()
+            going = None if what.get("all") else privacy.chosen(self.store, user, **what)
+            assert isinstance(self.agent.checkpointer, SqliteSaver)
+            return forget(self.store, self.agent.checkpointer, self._home, user, going)
+
+        theirs = [task for task, whose in self._running.items() if whose == user]
+        if theirs:
+            await asyncio.wait(theirs)
+        return await asyncio.to_thread(work)
+
+    async def close(self, patience_s: float = TURN_S) -> None:
+        """Begin no more turns, and finish those that have begun, for so long."""
+        self._closing = True
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=patience_s)
+            if late:
+                logger.warning("%d turns were not finished in %.0f s", len(late), patience_s)
+
+
+@contextlib.contextmanager
+def _file_of(clip: bytes | None) -> Iterator[Path | None]:
+    """What was sent, as a file that only its owner can read and that is gone afterwards."""
+    if clip is None:
+        yield None
+        return
+    with tempfile.NamedTemporaryFile(prefix="emox-") as file:
+        file.write(clip)
+        file.flush()
+        yield Path(file.name)
+
+
+def turn_id_of(message: Message) -> str | None:
+    """The turn that a message with an id makes: the same one each time it arrives; None for a message without."""
+    if message.id is None:
+        return None
+    check_name("id", message.id)
+    named = "\x1f".join((message.user, message.thread, message.id))
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+def again(episode: Episode) -> list[Event]:
+    """What a turn tells that was answered before."""
+    plan = Plan(episode.route, episode.strategy, episode.recall_policy, episode.voice)  # type: ignore[arg-type]
+    result = TurnResult(
+        turn_id=episode.id,
+        thread_id=episode.thread_id,
+        transcript=episode.text,
+        modalities=episode.modalities,  # type: ignore[arg-type]
+        affect=episode.affect,
+        understanding=episode.understanding,
+        recalled=episode.recalled,
+        plan=plan,
+        thought=episode.thought,
+        reply=episode.reply,
+        screening=Screening("crisis" if episode.route == "crisis" else "safe"),
+        absent=dict(episode.affect.absent),
+    )
+    return [
+        Started(episode.id, episode.thread_id, None),
+        Heard(episode.text),
+        Planned(plan, episode.thought),
+        ReplyText(episode.reply),
+        Replied(episode.reply),
+        Finished(result),
+    ]
