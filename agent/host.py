@@ -63,7 +63,7 @@ class Message:
 
     `id` is the sender's own name for it: said again under the same one it is not answered again, but told the same
     answer. `clip` is the content of a sound, video or picture file. `dialogue`, oldest first, takes the place of what
-    the conversation is known to have been.
+    the conversation is known to have been. `most` is what may be read at most where it was said.
     """
 
     user: str
@@ -74,6 +74,7 @@ class Message:
     dialogue: Sequence[Utterance] | None = None
     max_tokens: int | None = None
     speak: bool = False
+    most: Consent | None = None
 
 
 class Host:
@@ -124,8 +125,7 @@ class Host:
 
     def consent_of(self, user: str) -> Consent:
         """What may be read of a person: what they agreed to, within what may be read of anybody."""
-        agreed = self.people.consent_of(user) or TEXT_ONLY
-        return Consent(**{m: m in agreed.allowed() & self.most.allowed() for m in MODALITIES})
+        return within(self.people.consent_of(user) or TEXT_ONLY, self.most)
 
     def disclosure(self, user: str, **where: str) -> str:
         """What a person is told at first contact; `where` as `care.disclosure` takes it."""
@@ -211,7 +211,7 @@ class Host:
         options: dict[str, Any] = {
             "user": message.user,
             "thread": message.thread,
-            "consent": self.consent_of(message.user),
+            "consent": within(self.consent_of(message.user), message.most),
             "speak": message.speak,
             "turn_id": turn_id,
             "dialogue": message.dialogue,
@@ -249,6 +249,12 @@ class Host:
             _, late = await asyncio.wait(self._running, timeout=patience_s)
             if late:
                 logger.warning("%d turns were not finished in %.0f s", len(late), patience_s)
+
+
+def within(consent: Consent, most: Consent | None) -> Consent:
+    """What both allow; None allows everything."""
+    allowed = consent.allowed() & (most.allowed() if most is not None else consent.allowed())
+    return Consent(**{modality: modality in allowed for modality in MODALITIES})
 
 
 @contextlib.contextmanager

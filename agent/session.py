@@ -96,6 +96,11 @@ class Agent(AbstractContextManager["Agent"]):
             raise SetupError("this agent has no voice: give it a speaker")
         return self._speaker()
 
+    @property
+    def has_voice(self) -> bool:
+        """Whether it can speak."""
+        return self._speaker is not None
+
     def events(
         self,
         text: str | None = None,
