@@ -149,10 +149,14 @@ async def _forget(rest: str, host: Host, user: str) -> Reply:
     if not sure:
         return Reply(f"I would forget {_turns(n)} for good. If you are sure: /forget {words} yes")
     gone = await host.forget(user, **what)
-    searched = (
-        f"I have searched {gone.search.n_files} files, and {len(gone.search.traces) or 'none'} holds a trace of it."
+    n_traces = len(gone.search.traces) or "none"
+    return Reply(
+        f"I have forgotten {_turns(gone.n_episodes)}. Of {gone.search.n_files} files searched {n_traces} holds a trace."
     )
-    return Reply(f"I have forgotten {gone.n_episodes} {'turns' if gone.n_episodes != 1 else 'turn'}. {searched}")
+
+
+def _turns(n: int) -> str:
+    return f"{n} turn" if n == 1 else f"{n} turns"
 
 
 def _id(host: Host, user: str, given: str) -> str:

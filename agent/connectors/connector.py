@@ -1,11 +1,11 @@
-"""A chat platform as the agent sees it. A new one is one file with a class that has these methods; `desk.py` does the rest.
+"""A chat platform as the agent sees it. A new one is a file with a class that has these methods; desk.py does the rest.
 
 class Paper:                                  # somebody who writes letters
     name, max_chars, most = "paper", 2_000, Consent()
 
     async def run(self, take):
         async for letter in self.letters():
-            await take(Incoming(letter.number, chat=letter.sender, user=letter.sender, order=letter.date, text=letter.text))
+            await take(Incoming(letter.id, chat=letter.street, user=letter.sender, order=letter.date, text=letter.text))
             letter.acknowledge()              # it is kept now, and will be answered, whatever happens
     ...
 """
@@ -23,7 +23,7 @@ from agent.speech import Audio
 
 @dataclass(frozen=True)
 class Attachment:
-    """A recording or picture that came with a message; `ref` is what `Connector.fetch` finds it by, after a restart too."""
+    """A recording or picture that came with a message; by `ref` `Connector.fetch` finds it, after a restart too."""
 
     kind: Literal["voice", "video", "picture"]
     ref: str

@@ -32,7 +32,8 @@ State = Literal["waiting", "held", "answered", "done"]
 
 _TABLES = """
 create table if not exists messages (
-    platform text, chat text, id text, user text, place real, state text, message text, answer text, n_sent int, at real,
+    platform text, chat text, id text, user text, place real, state text, message text, answer text, n_sent int,
+    at real,
     primary key (platform, chat, id)
 );
 create table if not exists quiet (platform text, chat text, primary key (platform, chat));
