@@ -155,11 +155,12 @@ class Host:
 
     async def ask(self, message: Message) -> TurnResult:
         """Answer a message and return what its turn came to; raises as `turn`."""
-        async with contextlib.aclosing(self.turn(message)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.result
-        raise AssertionError("a turn ends with Finished")
+        result = None
+        async for event in self.turn(message):
+            if isinstance(event, Finished):
+                result = event.result
+        assert result is not None, "a turn ends with Finished"
+        return result
 
     def check_open(self) -> None:
         """Go on, unless the agent is stopping.
@@ -185,20 +186,21 @@ class Host:
     async def _answer(self, message: Message, tell: Callable[[Event | BaseException | None], None]) -> None:
         key = (message.user, message.thread)
         lock = self._in_order.setdefault(key, asyncio.Lock())
+        end: Exception | None = None
         try:
             async with lock, self._room, contextlib.aclosing(self._events(message)) as events:
                 async for event in events:
                     tell(event)
                     if isinstance(event, Finished):
                         self.on_finished(event)
-            tell(None)
         except Exception as error:  # for whoever listens
             logger.info("a turn failed: %s", type(error).__name__)
-            tell(error)
+            end = error
         finally:
             self._here[message.user] -= 1
             if not self._here[message.user]:
                 del self._here[message.user]
+        tell(end)
 
     async def _events(self, message: Message) -> AsyncGenerator[Event]:
         turn_id = turn_id_of(message)
