@@ -59,6 +59,8 @@ async def test_turns_of_one_conversation_are_answered_one_after_the_other(waitin
 async def test_so_many_run_at_once_the_next_wait_and_more_are_turned_away(waiting):
     tasks = [ask(waiting, user=user) for user in ("a", "b", "c", "d")]
     await until(lambda: len(waiting.model.read) == 2)
+    await asyncio.sleep(0.05)
+    assert len(waiting.model.read) == 2
     with pytest.raises(Busy) as busy:
         await ask(waiting, user="e")
     assert busy.value.retry_after_s >= 1
