@@ -165,3 +165,14 @@ async def test_numbers_are_counted_when_a_turn_is_over(tmp_path):
         at.host.on_finished = seen.append
         await ask(at)
     assert [type(event) for event in seen] == [Finished]
+
+
+async def test_others_go_on_talking_while_somebody_is_forgotten(tmp_path):
+    with house(tmp_path, at_once=8, waiting=100, each=100) as at:
+        await ask(at, user="ann")
+        turns = [ask(at, user="ben", thread=str(i)) for i in range(40)]
+        for _ in range(5):
+            await at.host.forget("ann", all=True)
+            await ask(at, user="ann")
+        await asyncio.gather(*turns)
+        assert at.store.count("ben") == 40
