@@ -171,12 +171,12 @@ class _Client(discord.Client):
         super().__init__(intents=intents, allowed_mentions=nobody, max_messages=None, **options)
         self._take, self._latest = take, latest
         self._missed: dict[str, str] = {}
-        self._known: set[str] = set()
+        self._called: dict[str, int] = {}  # thread -> id of the message since which the agent is in it
 
     async def on_connect(self) -> None:
         """A session begins; nothing of it was received yet, and what came before it will not be."""
         known = self._latest()
-        self._known |= known.keys()
+        self._called = {chat: int(last) for chat, last in known.items()} | self._called
         self._missed = {**known, **self._missed}  # what was not fetched yet goes further back
 
     async def on_ready(self) -> None:
@@ -186,12 +186,11 @@ class _Client(discord.Client):
             chat, last = next(iter(self._missed.items()))
             try:
                 await self._catch_up(int(chat), int(last))
-            except (discord.Forbidden, discord.NotFound):
-                pass  # it is gone
             except _PASSING as error:
                 logger.warning("messages missed on Discord could not be fetched: %s", type(error).__name__)
-                await asyncio.sleep(backoff.delay())
-                continue
+                if not isinstance(error, discord.DiscordException) or getattr(error, "status", 0) >= 500:
+                    await asyncio.sleep(backoff.delay())
+                    continue  # anything else means that the chat is gone
             self._missed.pop(chat, None)
 
     async def _catch_up(self, chat: int, last: int) -> None:
@@ -204,7 +203,7 @@ class _Client(discord.Client):
     async def on_message(self, message: discord.Message) -> None:
         """Keep it, if it is meant for the agent."""
         if self._is_meant(message):
-            self._known.add(str(message.channel.id))
+            self._called.setdefault(str(message.channel.id), message.id)
             await self._take(incoming_of(message, self._names(message)))
 
     def _is_meant(self, message: discord.Message) -> bool:
@@ -219,8 +218,10 @@ class _Client(discord.Client):
             return True
         if any(name in message.content for name in self._names(message)):
             return True
-        channel = message.channel
-        return isinstance(channel, discord.Thread) and (channel.me is not None or str(channel.id) in self._known)
+        if not isinstance(message.channel, discord.Thread):
+            return False
+        called = self._called.get(str(message.channel.id), 0 if message.channel.me is not None else None)
+        return called is not None and message.id > called
 
     def _names(self, message: discord.Message) -> list[str]:
         """How the agent is mentioned: itself, or the role that Discord gives to each bot."""
