@@ -53,7 +53,7 @@ class Double:
         self.session = 0
         self._files: dict[int, bytes] = {}
         self._links = 0
-        self._n = 0
+        self._ms = 0
         self._nonces: dict[str, dict[str, Any]] = {}
         self._sockets: set[web.WebSocketResponse] = set()
         self.address = ""
@@ -265,9 +265,9 @@ class Double:
         return self.address.replace("http", "ws") + "/gateway"
 
     def _id(self) -> int:
-        """A snowflake: milliseconds, and a counter of these."""
-        self._n += 1
-        return (round(time.time() * 1000) - EPOCH_MS << 22) + self._n
+        """A snowflake: it grows with the milliseconds, of which each has one here."""
+        self._ms = max(self._ms + 1, round(time.time() * 1000) - EPOCH_MS)
+        return self._ms << 22
 
     def _linked(self, message: dict[str, Any]) -> dict[str, Any]:
         links = [
