@@ -192,7 +192,10 @@ class VoiceRoutes:
         if "\nm=" not in offer.sdp:
             raise HTTPException(422, "this WebRTC offer cannot be used: its sdp has neither sound nor data")
         if offer.pc_id is None:
-            self._check_room()
+            try:
+                self._check_room()
+            except Refused as error:
+                raise HTTPException(503, str(error)) from None
         request = SmallWebRTCRequest(offer.sdp, offer.type, offer.pc_id, offer.restart_pc)
         try:
             return await self._peers.handle_web_request(request, connected)
