@@ -30,14 +30,14 @@ async function start() {
   if (!consent.current.asked) await welcome();
   startSettings();
   startMemory();
+  await startTalk();
+  $("#loading").hidden = true;
   show(wanted());
   addEventListener("hashchange", () => {
     if (location.hash === "#main") return; // the link that skips the header
     show(wanted());
     $("main").focus();
   });
-  $("#loading").hidden = true;
-  await startTalk();
   if (wanted() === "talk") $("#words").focus();
 }
 

@@ -14,7 +14,7 @@ const KINDS = {
   trigger: "What brings a feeling", helped: "What helped",
 };
 
-const HINT = "Each point is a turn: choose one to see it whole. The line is the mood they add up to, the band how sure it is.";
+const HINT = "Each point is a turn; choose one to see it whole. The band is your mood, as wide as I am unsure of it.";
 
 const state = { points: [], episodes: [], complete: false, found: null, facts: [], stale: true };
 let chart;

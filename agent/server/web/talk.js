@@ -88,6 +88,7 @@ const shortened = (words) => (words.length > 40 ? `${words.slice(0, 39).trimEnd(
 
 async function showThread() {
   const shown = thread;
+  log.setAttribute("aria-busy", "true");
   const { episodes } = await get(`threads/${encodeURIComponent(shown)}`);
   if (shown !== thread) return;
   log.replaceChildren();
@@ -97,6 +98,7 @@ async function showThread() {
     turn.show(episode);
     log.append(turn.element);
   }
+  log.setAttribute("aria-busy", "false");
   place.follow();
 }
 

@@ -81,7 +81,8 @@ def live(store: MemoryStore, user: str, now: datetime | None = None) -> list[Epi
     for i, (days, hour, thread, emotion, sure, open, words, cause, aim, reply) in enumerate(LIFE):
         at = (now - timedelta(days=days)).replace(hour=int(hour), minute=round(60 * (hour % 1)), second=0)
         sources = ("text", "voice", "face")[: 1 + i % 3]
-        earlier = episodes[max(0, i - 9) :: 4][:2]
+        wanted = [one for one in episodes if (one.affect.valence > 0) == (aim == "suggest")]
+        earlier = wanted[-2:]
         recalled = tuple(
             Recalled(one.id, 0.9 - 0.15 * k, {"text": 0.42 - 0.1 * k, "affect": 0.31, "recency": 0.17 - 0.05 * k})
             for k, one in enumerate(earlier)
