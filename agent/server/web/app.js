@@ -2,7 +2,7 @@
 
 import { whenTokenIsMissing } from "./api.js";
 import { askForToken, consent, welcome } from "./consent.js";
-import { $ } from "./dom.js";
+import { $, button } from "./dom.js";
 import { showMemory, startMemory } from "./memory.js";
 import { startSettings, startTheme } from "./settings.js";
 import { startTalk } from "./talk.js";
@@ -43,5 +43,5 @@ async function start() {
 
 start().catch((error) => {
   $("#loading").hidden = false;
-  $("#loading").replaceChildren(error.message);
+  $("#loading").replaceChildren(error.message, " ", button("Try again", () => location.reload(), { class: "quiet" }));
 });

@@ -24,6 +24,7 @@ export class Live {
   #unlinked = []; // turns that are not remembered yet, oldest first
   #greeting = null;
   #muted = false;
+  stale = false; // whether the memory was changed meanwhile
 
   constructor(place) {
     this.place = place;
@@ -79,8 +80,9 @@ export class Live {
     this.#picture(null);
     this.#show(false);
     announce("The conversation aloud is over.");
-    const open = this.#unlinked.splice(0);
-    if (open.length) setTimeout(() => this.place.refresh(), 1500); // what was heard before the end is remembered now
+    // What was heard before the end is remembered by now.
+    if (this.#unlinked.splice(0).length || this.stale) setTimeout(() => this.place.refresh(), 1500);
+    this.stale = false;
   }
 
   #mute(on) {
@@ -166,7 +168,6 @@ export class Live {
         break;
       case "bot-llm-stopped":
         if (this.#current) this.#current.replied = true;
-        announce(this.#current ? this.#current.reply.textContent : (this.#greeting?.textContent ?? ""));
         break;
       case "bot-started-speaking":
         if (this.#current?.reply.textContent) this.#current.replied = true;

@@ -27,7 +27,7 @@ const place = {
     return words;
   },
   follow: () => log.scrollTo({ top: log.scrollHeight }),
-  refresh: () => attempt(showThread),
+  refresh: () => attempt(load),
 };
 
 export const live = new Live(place);
@@ -54,7 +54,10 @@ export async function startTalk() {
     choose(newThread());
     field.focus();
   });
-  document.addEventListener("memory-changed", () => attempt(load));
+  document.addEventListener("memory-changed", () => {
+    if (live.on) live.stale = true;
+    else attempt(load);
+  });
   document.addEventListener("consent-changed", explain);
   explain();
   await load();

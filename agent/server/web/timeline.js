@@ -112,7 +112,7 @@ export class Timeline {
   }
 
   #ticks() {
-    const room = Math.max(2, Math.floor(this.#width / 90));
+    const room = Math.max(2, Math.floor(this.#width / 75));
     const span = this.#to - this.#from;
     const step = STEPS.find((one) => span / one <= room) ?? STEPS.at(-1);
     const zone = new Date(this.#from).getTimezoneOffset() * MINUTE;

@@ -1,4 +1,4 @@
-"""A browser that looks at a served page, and notices what it must not do: errors, and anything fetched from elsewhere."""
+"""A browser that looks at a served page, and notices errors and whatever is fetched from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 pytest.importorskip("playwright", reason="playwright is not installed")
-from playwright.async_api import ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
 from tests.agent.server.house import House, served
 
@@ -23,46 +23,51 @@ expect.set_options(timeout=8_000)
 
 
 @contextlib.asynccontextmanager
-async def visit(
-    at: House,
-    *,
-    app: Any = None,
-    arguments: Sequence[str] = (),
-    refused: bool = False,
-    access: dict[str, Any] | None = None,
-    **context: Any,
-) -> AsyncIterator[Page]:
-    """A page opened at the server's address.
-
-    Args:
-        app: instead of the house's own.
-        arguments: more for Chromium.
-        refused: whether the browser may complain of requests that the server refused.
-        access: options of `Access`.
-        context: options of the browser's context.
-    """
+async def chromium(arguments: Sequence[str] = ()) -> AsyncIterator[Browser]:
+    """The browser, with fake devices that it uses without asking."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    wrong: list[str] = []
-    elsewhere: list[str] = []
-    async with served(at, app, **(access or {})) as address, async_playwright() as tools:
+    async with async_playwright() as tools:
         browser = await tools.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", *FAKE_DEVICES, *arguments]
         )
-        page = await (
-            await browser.new_context(locale="en-GB", viewport={"width": 1000, "height": 800}, **context)
-        ).new_page()
+        yield browser
+        await browser.close()
 
-        def on_console(message: ConsoleMessage) -> None:
-            if message.type == "error" and not (refused and "Failed to load resource" in message.text):
-                wrong.append(message.text)
+
+@contextlib.asynccontextmanager
+async def visit(
+    at: House,
+    browser: Browser,
+    *,
+    app: Any = None,
+    refused: bool = False,
+    **context: Any,
+) -> AsyncIterator[Page]:
+    """A page opened at the server's address, by somebody whose browser knows nothing of it yet.
+
+    Args:
+        app: instead of the house's own.
+        refused: whether the browser may complain of requests that the server refused.
+        context: options of the browser's context.
+    """
+    wrong: list[str] = []
+    elsewhere: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and not (refused and "Failed to load resource" in message.text):
+            wrong.append(message.text)
+
+    async with served(at, app) as address:
 
         def on_request(request: Request) -> None:
-            host = urlsplit(request.url)
-            if host.scheme in ("http", "https", "ws", "wss") and host.netloc != urlsplit(address).netloc:
+            url = urlsplit(request.url)
+            if url.scheme in ("http", "https", "ws", "wss") and url.netloc != urlsplit(address).netloc:
                 elsewhere.append(request.url)
 
-        page.set_default_timeout(8_000)
+        room = await browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1000, "height": 800}} | context)
+        room.set_default_timeout(8_000)
+        page = await room.new_page()
         page.on("console", on_console)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", on_request)
@@ -70,7 +75,7 @@ async def visit(
             await page.goto(address)
             yield page
         finally:
-            await browser.close()
+            await room.close()
     assert not wrong
     assert not elsewhere
 

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from memory.store import MemoryStore
 from memory.types import Episode, Fact, Felt, Recalled
-from model.types import CIRCUMPLEX, EMOTIONS, INTENTS, Affect, Evidence, Thought, Understanding
+from model.types import CIRCUMPLEX, EMOTIONS, INTENTS, STRATEGIES, Affect, Evidence, Thought, Understanding
 from perception.types import UserTurn
 from tests.fakes import FakeModel
 
-# days ago, hour, conversation, feeling, how sure, free words, words, cause, aim, reply
-LIFE: tuple[tuple[Any, ...], ...] = (
-    (21, 19.2, "moving", "fear", 0.62, "overwhelmed, tense", "I signed the lease today. Three weeks until I move to Leeds, and I have packed nothing.", "I have packed nothing", "reflect", "That is a big step, and a lot of boxes at once. What feels heaviest about it right now?"),
-    (21, 19.25, "moving", "sad", 0.58, "wistful", "Leaving my sister Anna, mostly. We have lived five minutes apart since we were kids.", "leaving my sister Anna", "comfort", "Five minutes away for a whole life. Of course it hurts to stretch that. Does Anna know how much it moves you?"),
-    (20, 20.5, "moving", "neutral", 0.66, "", "I made a list for the packing. Books first.", "I made a list", "reflect", "Books first sounds like a good beginning. How was it to see it all on paper?"),
-    (18, 18.1, "work", "angry", 0.71, "unfairly treated", "My manager gave the project I started to somebody else. In front of everyone.", "my manager gave the project to somebody else", "reflect", "You built it, and it was taken in front of everybody. That would make many people angry. What did you say?"),
-    (18, 18.15, "work", "angry", 0.54, "powerless", "Nothing. I just sat there. I hate that I said nothing.", "I said nothing", "comfort", "Going quiet when something hits you is not weakness. What would you have liked to say?"),
-    (17, 21.0, "work", "sad", 0.49, "tired", "I could not sleep, I kept going over that meeting.", "I kept going over that meeting", "comfort", "A night of replaying it takes its toll. Is there somebody at work who saw it as you did?"),
-    (15, 17.4, "evenings", "happy", 0.74, "proud, relieved", "I talked to my manager. She apologised, and I lead the second phase now!", "she apologised", "celebrate", "You went and said it, and it changed something. How did it feel when she apologised?"),
-    (14, 20.0, "evenings", "neutral", 0.6, "calm", "Quiet day. I ran along the canal for the first time in months.", "I ran along the canal", "reflect", "A quiet day with a run in it. Did your legs remember?"),
-    (13, 22.3, "evenings", "sad", 0.55, "lonely", "The flat is half empty already. It echoes.", "the flat is half empty", "comfort", "An echo makes a place feel less like home. What was the last thing you took off the wall?"),
-    (12, 9.2, "evenings", "happy", 0.57, "amused", "Miso slept in a moving box all night. I think she wants to come along as cargo.", "Miso slept in a moving box", "celebrate", "Miso has packed herself, then. That is one thing less on your list."),
-    (10, 19.0, "moving", "fear", 0.66, "worried", "The movers cancelled. I have nine days and no van.", "the movers cancelled", "suggest", "Nine days and no van is a scare. The run by the canal did you good last week; maybe one call tonight, and then a walk?"),
-    (10, 19.1, "moving", "disgust", 0.44, "fed up", "And the kitchen smells, something died behind the fridge.", "something died behind the fridge", "reflect", "On top of everything. I am sorry, that is truly foul. Can the landlord send someone?"),
-    (9, 18.6, "moving", "surprise", 0.63, "astonished", "You will not believe it. Anna has a friend with a van, and they both take the day off for me.", "Anna and a friend take the day off", "celebrate", "Both of them, a whole day! What did you feel when she told you?"),
-    (8, 21.2, "evenings", "happy", 0.61, "grateful", "Loved. A bit teary, but the good kind.", "Anna's help", "celebrate", "The good kind of teary. I am glad you have her."),
-    (6, 20.4, "evenings", "neutral", 0.58, "", "What did Anna say about visiting? I forgot.", "", "inform", "You told me that she wants to come up in the first weekend of the month."),
-    (5, 23.1, "nights", "fear", 0.52, "restless", "I lie awake and think it is all a mistake.", "it may all be a mistake", "comfort", "At night big decisions grow bigger. What would you tell a friend who lay awake like this?"),
-    (4, 19.5, "nights", "sad", 0.6, "homesick", "Last dinner with Anna. We both cried into the soup.", "last dinner with Anna", "comfort", "Crying into the same soup is a kind of togetherness. What did you talk about?"),
-    (2, 20.2, "leeds", "happy", 0.52, "relieved, tired", "It is done. Boxes everywhere, but the bed stands and Miso found the radiator.", "it is done", "celebrate", "You are there, all of you. Miso has her priorities. How is the first evening?"),
-    (1, 19.3, "leeds", "surprise", 0.5, "touched", "A neighbour left a plant at my door with a note.", "a neighbour left a plant", "celebrate", "What a welcome. Do you know yet who it was?"),
-)  # fmt: skip
+LIFE: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("life.yaml").read_text("utf-8"))
 
 FACTS = (
     ("person", "Their sister is called Anna.", 1),
@@ -57,7 +38,7 @@ def shares_of(emotion: str, sure: float, seed: str) -> dict[str, float]:
 
 
 def affect_from(
-    emotion: str, sure: float, seed: str, open: str = "", sources: tuple[str, ...] = ("text", "voice", "face")
+    emotion: str, sure: float, seed: str, open: Sequence[str] = (), sources: Sequence[str] = ("text", "voice", "face")
 ) -> Affect:
     """A feeling with what each source showed of it."""
     shares = shares_of(emotion, sure, seed)
@@ -66,20 +47,17 @@ def affect_from(
         source: shares_of(emotion, max(0.2, sure - 0.07 * i), seed + source) for i, source in enumerate(sources)
     }
     evidence = Evidence(**of_each, fusion=shares)
-    words = tuple(word.strip() for word in open.split(",") if word.strip())
-    return Affect(valence, emotion, shares, valence, arousal, sure, words, evidence)
-
-
-def thought_of(words: str, emotion: str, cause: str, goal: str) -> Thought:
-    return Thought(scenario=words, emotion=emotion, cause=cause or words, goal=goal)
+    return Affect(valence, emotion, shares, valence, arousal, sure, tuple(open), evidence)
 
 
 def live(store: MemoryStore, user: str, now: datetime | None = None) -> list[Episode]:
     """Put the three weeks that end now into a memory."""
     now = now or datetime.now(UTC)
     episodes: list[Episode] = []
-    for i, (days, hour, thread, emotion, sure, open, words, cause, aim, reply) in enumerate(LIFE):
-        at = (now - timedelta(days=days)).replace(hour=int(hour), minute=round(60 * (hour % 1)), second=0)
+    for i, turn in enumerate(LIFE):
+        words, emotion, cause, aim = turn["words"], turn["emotion"], turn["cause"], turn["aim"]
+        hour, minute = divmod(round(60 * turn["hour"]), 60)
+        at = (now - timedelta(days=turn["days"])).replace(hour=hour, minute=minute, second=0)
         sources = ("text", "voice", "face")[: 1 + i % 3]
         wanted = [one for one in episodes if (one.affect.valence > 0) == (aim == "suggest")]
         earlier = wanted[-2:]
@@ -91,13 +69,13 @@ def live(store: MemoryStore, user: str, now: datetime | None = None) -> list[Epi
             Episode(
                 id=f"{i:016x}",
                 user=user,
-                thread_id=thread,
+                thread_id=turn["thread"],
                 at=min(at, now - timedelta(minutes=5)),
                 text=words,
-                reply=reply,
-                affect=affect_from(emotion, sure, words, open, sources),
+                reply=turn["reply"],
+                affect=affect_from(emotion, turn["sure"], words, turn["open"], sources),
                 understanding=Understanding(words, cause, words, "Inform", dict.fromkeys(INTENTS, 1 / len(INTENTS))),
-                thought=thought_of(words, emotion, cause, aim),
+                thought=Thought(words, emotion, cause or words, STRATEGIES[aim]),
                 route="empathize",
                 strategy=aim,
                 recall_policy="counter" if aim == "suggest" else "congruent",

@@ -17,7 +17,7 @@ from agent.voice import turns
 from agent.voice.server import Talker, VoiceRoutes, both
 from perception.types import SAMPLE_RATE_HZ
 from tests.agent.server.house import house
-from tests.agent.server.page.browser import expect, visit
+from tests.agent.server.page.browser import chromium, expect, visit
 from tests.agent.server.page.invented import InventedModel
 from tests.fakes import FakeAsr, FakeFaceFinder
 
@@ -85,7 +85,7 @@ async def talking(tmp_path):
 
 
 async def test_a_spoken_turn_is_written_down_felt_answered_and_remembered(talking, devices):
-    async with visit(talking, app=talking.app, arguments=devices) as page:
+    async with chromium(devices) as browser, visit(talking, browser, app=talking.app) as page:
         await page.get_by_role("button", name="Talk aloud").click()
         await expect(page.locator("#call-reads")).to_have_text("I read your words, your voice.")
         await expect(page.locator("#log")).to_contain_text("Hi! Before we start: I am a program")
@@ -107,7 +107,7 @@ async def test_a_spoken_turn_is_written_down_felt_answered_and_remembered(talkin
 
 
 async def test_the_camera_is_looked_at_only_after_it_was_allowed(talking, devices):
-    async with visit(talking, app=talking.app, arguments=devices) as page:
+    async with chromium(devices) as browser, visit(talking, browser, app=talking.app) as page:
         await page.get_by_role("button", name="Talk aloud").click()
         camera, picture = page.get_by_role("button", name="Camera"), page.locator("#call-picture")
         await expect(page.locator("#log")).to_contain_text("I am a program")

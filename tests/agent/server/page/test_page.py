@@ -11,7 +11,10 @@ from tests.agent.server.page.browser import expect, no_sideways_scroll, open_vie
 from tests.agent.server.page.invented import LIFE, InventedModel, live
 from tests.fakes import FakeModel
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 HOSTILE = '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script><b id="bold">loud</b>'
+PHONE = {"width": 360, "height": 640}
 VAN = "000000000000000a"
 """The turn in which the movers cancelled."""
 
@@ -30,8 +33,8 @@ def new(tmp_path):
         yield at
 
 
-async def test_the_first_visit_tells_what_this_is_and_asks_what_may_be_read(new):
-    async with visit(new) as page:
+async def test_the_first_visit_tells_what_this_is_and_asks_what_may_be_read(new, browser):
+    async with visit(new, browser) as page:
         asked = page.get_by_role("dialog", name="What I am, and what I read")
         await expect(asked).to_contain_text("I am a program, not a human and not a therapist")
         await page.keyboard.press("Escape")
@@ -48,15 +51,15 @@ async def test_the_first_visit_tells_what_this_is_and_asks_what_may_be_read(new)
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-async def test_only_what_this_model_reads_is_offered(tmp_path):
+async def test_only_what_this_model_reads_is_offered(tmp_path, browser):
     with house(tmp_path, model=FakeModel(modalities=("text", "voice"))) as at:
-        async with visit(at) as page:
+        async with visit(at, browser) as page:
             await expect(page.get_by_role("switch")).to_have_count(2)
             await expect(page.get_by_role("switch", name="Your face")).to_have_count(0)
 
 
-async def test_a_typed_turn_shows_what_was_read_and_thought_and_the_reply(at):
-    async with visit(at) as page:
+async def test_a_typed_turn_shows_what_was_read_and_thought_and_the_reply(at, browser):
+    async with visit(at, browser) as page:
         await say(page, SAID)
         turn = page.locator(".turn").last
         await expect(turn.locator(".said")).to_have_text(SAID)
@@ -74,9 +77,9 @@ async def test_a_typed_turn_shows_what_was_read_and_thought_and_the_reply(at):
     assert at.store.count("me") == 1
 
 
-async def test_hostile_words_stay_words(at):
+async def test_hostile_words_stay_words(at, browser):
     at.model.reply = HOSTILE
-    async with visit(at) as page:
+    async with visit(at, browser) as page:
         await say(page, HOSTILE)
         await open_view(page, "Memory")
         await page.locator(".row").first.click()
@@ -87,8 +90,8 @@ async def test_hostile_words_stay_words(at):
         assert "owned" not in await page.title()
 
 
-async def test_a_message_that_is_sent_again_is_answered_once(at):
-    async with visit(at, refused=True) as page:
+async def test_a_message_that_is_sent_again_is_answered_once(at, browser):
+    async with visit(at, browser, refused=True) as page:
         broken = []
 
         async def break_off(route):
@@ -107,8 +110,8 @@ async def test_a_message_that_is_sent_again_is_answered_once(at):
     assert at.store.count("me") == 1
 
 
-async def test_replies_are_read_aloud_if_asked(at):
-    async with visit(at, arguments=["--autoplay-policy=no-user-gesture-required"]) as page:
+async def test_replies_are_read_aloud_if_asked(at, browser):
+    async with visit(at, browser) as page:
         await say(page, "Hello, I am sad.")
         assert not at.speaker.said
         await open_view(page, "Settings")
@@ -123,9 +126,9 @@ async def test_replies_are_read_aloud_if_asked(at):
     assert [text for text, _ in at.speaker.said] == ["I hear you.", "Tell me more?"]
 
 
-async def test_a_point_leads_to_its_turn_and_to_why_it_was_answered_so(at):
+async def test_a_point_leads_to_its_turn_and_to_why_it_was_answered_so(at, browser):
     live(at.store, "me")
-    async with visit(at) as page:
+    async with visit(at, browser) as page:
         await open_view(page, "Memory")
         points = page.locator("#chart .point[role=button]")
         await expect(points).to_have_count(len(LIFE))
@@ -142,9 +145,9 @@ async def test_a_point_leads_to_its_turn_and_to_why_it_was_answered_so(at):
         await expect(turn).to_have_count(0)
 
 
-async def test_the_timeline_zooms_by_wheel_button_and_key(at):
+async def test_the_timeline_zooms_by_wheel_button_and_key(at, browser):
     live(at.store, "me")
-    async with visit(at) as page:
+    async with visit(at, browser) as page:
         await open_view(page, "Memory")
         points = page.locator("#chart .point[role=button]")
         await expect(points).to_have_count(len(LIFE))
@@ -171,9 +174,9 @@ async def test_the_timeline_zooms_by_wheel_button_and_key(at):
         await expect(page.get_by_role("dialog").locator("blockquote.said")).to_contain_text("Leaving my sister Anna")
 
 
-async def test_the_memory_is_filtered_and_searched(at):
+async def test_the_memory_is_filtered_and_searched(at, browser):
     live(at.store, "me")
-    async with visit(at) as page:
+    async with visit(at, browser) as page:
         await open_view(page, "Memory")
         rows, points = page.locator(".row"), page.locator("#chart .point[role=button]")
         await expect(rows).to_have_count(len(LIFE))
@@ -193,8 +196,8 @@ async def test_the_memory_is_filtered_and_searched(at):
         await expect(page.locator("#facts")).to_contain_text("Their sister is called Anna.")
 
 
-async def test_a_feeling_is_corrected(at):
-    async with visit(at) as page:
+async def test_a_feeling_is_corrected(at, browser):
+    async with visit(at, browser) as page:
         await say(page, SAID)
         await page.get_by_role("button", name="I feel something else").click()
         turn = page.get_by_role("dialog")
@@ -207,13 +210,13 @@ async def test_a_feeling_is_corrected(at):
     assert (episode.affect.emotion, episode.affect.confidence) == ("angry", 1.0)
 
 
-async def test_forgetting_says_how_much_and_proves_that_it_is_gone(at):
+async def test_forgetting_says_how_much_and_proves_that_it_is_gone(at, browser):
     live(at.store, "me")
-    async with visit(at) as page:
+    async with visit(at, browser) as page:
         await open_view(page, "Memory")
         await page.get_by_label("Naming").fill("Miso")
         await page.get_by_role("button", name="Forget these").click()
-        n = sum("Miso" in one[6] + one[9] for one in LIFE)
+        n = sum("Miso" in one["words"] + one["reply"] for one in LIFE)
         sure = page.get_by_role("dialog", name=f"Forget {n} turns?")
         await sure.get_by_role("button", name="Keep it").click()
         assert at.store.count("me") == len(LIFE)
@@ -246,9 +249,9 @@ async def test_what_is_about_to_be_forgotten_is_counted_and_kept(at):
     assert at.store.count("me") == len(LIFE)
 
 
-async def test_the_memory_is_taken_along_and_brought_back(at, tmp_path):
+async def test_the_memory_is_taken_along_and_brought_back(at, tmp_path, browser):
     live(at.store, "me")
-    async with visit(at) as page:
+    async with visit(at, browser) as page:
         await open_view(page, "Memory")
         async with page.expect_download() as begun:
             await page.get_by_role("button", name="Export").click()
@@ -263,9 +266,9 @@ async def test_the_memory_is_taken_along_and_brought_back(at, tmp_path):
         await expect(page.locator(".row")).to_have_count(20 if len(LIFE) > 20 else len(LIFE))
 
 
-async def test_the_page_is_dark_where_the_system_is_and_where_it_is_chosen(at):
+async def test_the_page_is_dark_where_the_system_is_and_where_it_is_chosen(at, browser):
     ground = "getComputedStyle(document.body).backgroundColor"
-    async with visit(at, color_scheme="dark") as page:
+    async with visit(at, browser, color_scheme="dark") as page:
         await expect(page.get_by_role("button", name="Dark mode")).to_have_attribute("aria-pressed", "true")
         dark = await page.evaluate(ground)
         await page.get_by_role("button", name="Dark mode").click()
@@ -277,11 +280,10 @@ async def test_the_page_is_dark_where_the_system_is_and_where_it_is_chosen(at):
         assert await page.evaluate(ground) == dark
 
 
-async def test_everything_fits_a_small_phone(at):
+async def test_everything_fits_a_small_phone(at, browser):
     live(at.store, "me")
     at.model.reply = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz" * 2
-    async with visit(at, has_touch=True, is_mobile=True) as page:
-        await page.set_viewport_size({"width": 360, "height": 640})
+    async with visit(at, browser, has_touch=True, is_mobile=True, viewport=PHONE) as page:
         await say(page, "x" * 200)
         assert await no_sideways_scroll(page)
         await page.get_by_role("button", name="Why did you say that?").last.click()
@@ -293,8 +295,8 @@ async def test_everything_fits_a_small_phone(at):
             assert await no_sideways_scroll(page)
 
 
-async def test_a_first_visit_and_a_turn_need_no_mouse(new):
-    async with visit(new) as page:
+async def test_a_first_visit_and_a_turn_need_no_mouse(new, browser):
+    async with visit(new, browser) as page:
         await expect(page.get_by_role("heading", name="What I am, and what I read")).to_be_focused()
         await page.keyboard.press("Tab")
         await page.keyboard.press("Tab")
@@ -315,8 +317,8 @@ async def test_a_first_visit_and_a_turn_need_no_mouse(new):
     assert new.people.consent_of("me") == Consent(text=True, voice=True)
 
 
-async def test_consent_is_taken_back_in_the_settings(at):
-    async with visit(at) as page:
+async def test_consent_is_taken_back_in_the_settings(at, browser):
+    async with visit(at, browser) as page:
         await open_view(page, "Settings")
         await page.get_by_role("switch", name="Your words").uncheck()
         await expect(page.locator("#notice")).to_contain_text("Saved.")
@@ -325,11 +327,11 @@ async def test_consent_is_taken_back_in_the_settings(at):
         await expect(page.get_by_label("What you want to say")).to_be_disabled()
 
 
-async def test_a_token_is_asked_for_and_kept_as_wished(at):
+async def test_a_token_is_asked_for_and_kept_as_wished(at, browser):
     token = at.people.new_token("ann")
     at.people.agree("ann", EVERYTHING)
     addresses = []
-    async with visit(at, refused=True) as page:
+    async with visit(at, browser, refused=True) as page:
         page.on("request", lambda request: addresses.append(request.url))
         asked = page.get_by_role("dialog", name="Who are you?")
         await asked.get_by_label("Token", exact=True).fill("emox-wrong")
@@ -350,8 +352,8 @@ async def test_a_token_is_asked_for_and_kept_as_wished(at):
     assert not any(token in address for address in addresses)
 
 
-async def test_the_page_says_where_live_voice_is_not_installed(at):
-    async with visit(at, refused=True) as page:
+async def test_the_page_says_where_live_voice_is_not_installed(at, browser):
+    async with visit(at, browser, refused=True) as page:
         await page.get_by_role("button", name="Talk aloud").click()
         await expect(page.locator("#notice")).to_contain_text("Talking aloud is not installed on this server")
         await expect(page.get_by_role("button", name="Talk aloud")).to_be_visible()
