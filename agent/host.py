@@ -63,7 +63,7 @@ class Message:
 
     `id` is the sender's own name for it: said again under the same one it is not answered again, but told the same
     answer. `clip` is the content of a sound, video or picture file. `dialogue`, oldest first, takes the place of what
-    the conversation is known to have been.
+    the conversation is known to have been. `most` is what may be read at most where it was said.
     """
 
     user: str
@@ -74,6 +74,7 @@ class Message:
     dialogue: Sequence[Utterance] | None = None
     max_tokens: int | None = None
     speak: bool = False
+    most: Consent | None = None
 
 
 class Host:
@@ -124,8 +125,7 @@ class Host:
 
     def consent_of(self, user: str) -> Consent:
         """What may be read of a person: what they agreed to, within what may be read of anybody."""
-        agreed = self.people.consent_of(user) or TEXT_ONLY
-        return Consent(**{m: m in agreed.allowed() & self.most.allowed() for m in MODALITIES})
+        return within(self.people.consent_of(user) or TEXT_ONLY, self.most)
 
     def disclosure(self, user: str, **where: str) -> str:
         """What a person is told at first contact; `where` as `care.disclosure` takes it."""
@@ -155,11 +155,12 @@ class Host:
 
     async def ask(self, message: Message) -> TurnResult:
         """Answer a message and return what its turn came to; raises as `turn`."""
-        async with contextlib.aclosing(self.turn(message)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.result
-        raise AssertionError("a turn ends with Finished")
+        result = None
+        async for event in self.turn(message):
+            if isinstance(event, Finished):
+                result = event.result
+        assert result is not None, "a turn ends with Finished"
+        return result
 
     def check_open(self) -> None:
         """Go on, unless the agent is stopping.
@@ -185,20 +186,21 @@ class Host:
     async def _answer(self, message: Message, tell: Callable[[Event | BaseException | None], None]) -> None:
         key = (message.user, message.thread)
         lock = self._in_order.setdefault(key, asyncio.Lock())
+        end: Exception | None = None
         try:
             async with lock, self._room, contextlib.aclosing(self._events(message)) as events:
                 async for event in events:
                     tell(event)
                     if isinstance(event, Finished):
                         self.on_finished(event)
-            tell(None)
         except Exception as error:  # for whoever listens
             logger.info("a turn failed: %s", type(error).__name__)
-            tell(error)
+            end = error
         finally:
             self._here[message.user] -= 1
             if not self._here[message.user]:
                 del self._here[message.user]
+        tell(end)
 
     async def _events(self, message: Message) -> AsyncGenerator[Event]:
         turn_id = turn_id_of(message)
@@ -211,7 +213,7 @@ class Host:
         options: dict[str, Any] = {
             "user": message.user,
             "thread": message.thread,
-            "consent": self.consent_of(message.user),
+            "consent": within(self.consent_of(message.user), message.most),
             "speak": message.speak,
             "turn_id": turn_id,
             "dialogue": message.dialogue,
@@ -249,6 +251,12 @@ class Host:
             _, late = await asyncio.wait(self._running, timeout=patience_s)
             if late:
                 logger.warning("%d turns were not finished in %.0f s", len(late), patience_s)
+
+
+def within(consent: Consent, most: Consent | None) -> Consent:
+    """What both allow; None allows everything."""
+    allowed = consent.allowed() & (most.allowed() if most is not None else consent.allowed())
+    return Consent(**{modality: modality in allowed for modality in MODALITIES})
 
 
 @contextlib.contextmanager

@@ -108,10 +108,8 @@ def make_app(
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(HTTPException)
-    @app.exception_handler(Exception)
     async def on_problem(request: Request, error: Exception) -> Response:
-        problem = problem_of(error)
-        return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
+        return _answer(error)
 
     @app.get("/health", tags=["operation"], summary="Whether the server is alive")
     async def health() -> dict[str, str]:
@@ -134,8 +132,16 @@ def make_app(
     return app
 
 
+def _answer(error: Exception) -> JSONResponse:
+    problem = problem_of(error)
+    return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
+
+
 class _Wrapped:
-    """Counts responses, and adds the headers that tell browsers what they may do."""
+    """Turns errors into answers, counts responses, and adds the headers that tell browsers what they may do.
+
+    Starlette's own last handler raises the error again, and with its text the log would say what was said.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -146,8 +152,12 @@ class _Wrapped:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def send_more(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 route = getattr(scope.get("route"), "path", "page")
                 self._metrics.requests.labels(scope["method"], route, message["status"]).inc()
                 fresh = {} if _has(message, b"cache-control") else {"Cache-Control": _fresh(route)}
@@ -155,7 +165,12 @@ class _Wrapped:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        await self._app(scope, receive, send_more)
+        try:
+            await self._app(scope, receive, send_more)
+        except Exception as error:
+            response = _answer(error)
+            if not started:
+                await response(scope, receive, send_more)
 
 
 def _has(message: Message, name: bytes) -> bool:
