@@ -17,7 +17,7 @@ from tests.agent.server.house import EVERYTHING, House, house, served
 from tests.agent.server.page.invented import InventedModel, live
 
 OUT = Path(__file__).parent.parent / "docs" / "img"
-DESK = {"width": 1080, "height": 760}
+DESK = {"width": 1080, "height": 830}
 PHONE = {"width": 390, "height": 780}
 
 

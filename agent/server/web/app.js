@@ -35,6 +35,7 @@ async function start() {
   show(wanted());
   addEventListener("hashchange", () => {
     if (location.hash === "#main") return; // the link that skips the header
+    $("#notice").hidden = true;
     show(wanted());
     $("main").focus();
   });

@@ -58,7 +58,7 @@ def live(store: MemoryStore, user: str, now: datetime | None = None) -> list[Epi
         words, emotion, cause, aim = turn["words"], turn["emotion"], turn["cause"], turn["aim"]
         hour, minute = divmod(round(60 * turn["hour"]), 60)
         at = (now - timedelta(days=turn["days"])).replace(hour=hour, minute=minute, second=0)
-        sources = ("text", "voice", "face")[: 1 + i % 3]
+        sources = ("text", "voice", "face")[: 3 if i % 4 == 2 else 1 + i % 3]
         wanted = [one for one in episodes if (one.affect.valence > 0) == (aim == "suggest")]
         earlier = wanted[-2:]
         recalled = tuple(
