@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { askForCamera, consent } from "./consent.js";
-import { $, announce, attempt, notice } from "./dom.js";
+import { $, LOCALE, announce, attempt, notice } from "./dom.js";
 import { TurnView } from "./turnview.js";
 import { Call } from "./voice.js";
 
@@ -16,7 +16,8 @@ const SAYS = {
 };
 
 /**
- * @param place where turns go: `add(turn)`, `greet(words)` returns an element whose text grows, `thread()`
+ * @param place where turns go: `add(turn)`, `greet()` gives an element whose text grows, `thread()` its conversation,
+   *   `follow()`, `refresh()`, `remembered(thread)`
  */
 export class Live {
   #call = null;
@@ -162,7 +163,7 @@ export class Live {
           this.#current.append(data.text);
         } else {
           this.#greeting ??= this.place.greet();
-          this.#greeting.append(data.text);
+          this.#greeting.append(data.text.replaceAll("`", ""));
         }
         this.place.follow();
         break;
@@ -206,11 +207,13 @@ export class Live {
       if (latency) turn.read({ latency: `you waited ${(latency / 1000).toFixed(1)} s` });
       turn.element.classList.remove("unsure");
       this.place.follow();
+      this.place.remembered(episode.thread_id);
     });
   }
 }
 
 function reads(modalities) {
   const words = { text: "your words", voice: "your voice", face: "your face while the camera is on" };
-  return modalities.length ? `I read ${modalities.map((one) => words[one]).join(", ")}.` : "I read nothing of you.";
+  const listed = new Intl.ListFormat(LOCALE).format(modalities.map((one) => words[one]));
+  return listed ? `I read ${listed}.` : "I read nothing of you.";
 }

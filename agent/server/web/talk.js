@@ -21,13 +21,21 @@ const place = {
   },
   greet() {
     $(".empty", log)?.remove();
-    const words = h("p", { class: "reply" });
+    const words = h("p", { class: "reply hello" });
     log.append(h("article", { class: "turn" }, h("div", { class: "theirs" }, words)));
     place.follow();
     return words;
   },
   follow: () => log.scrollTo({ top: log.scrollHeight }),
   refresh: () => attempt(load),
+  /** A turn of a conversation is kept, perhaps its first. */
+  remembered(name) {
+    if (threads.some((one) => one.thread === name)) return;
+    attempt(async () => {
+      ({ threads } = await get("threads"));
+      drawThreads();
+    });
+  },
 };
 
 export const live = new Live(place);
@@ -160,10 +168,7 @@ async function answer(turn, message) {
     turn.failed(error.message, () => answer(turn, message));
     return;
   }
-  if (!threads.some((one) => one.thread === message.thread)) attempt(async () => {
-    ({ threads } = await get("threads"));
-    drawThreads();
-  });
+  place.remembered(message.thread);
 }
 
 function happened(turn, event, data) {

@@ -1,6 +1,5 @@
 """Talking aloud in the page: Chromium's fake microphone and camera play files, and the agent is one of fakes."""
 
-import asyncio
 import wave
 
 import numpy as np
@@ -87,7 +86,7 @@ async def talking(tmp_path):
 async def test_a_spoken_turn_is_written_down_felt_answered_and_remembered(talking, devices):
     async with chromium(devices) as browser, visit(talking, browser, app=talking.app) as page:
         await page.get_by_role("button", name="Talk aloud").click()
-        await expect(page.locator("#call-reads")).to_have_text("I read your words, your voice.")
+        await expect(page.locator("#call-reads")).to_have_text("I read your words and your voice.")
         await expect(page.locator("#log")).to_contain_text("Hi! Before we start: I am a program")
         turn = page.locator(".turn[data-turn]").first
         await expect(turn.locator(".said")).to_have_text(SAID)
@@ -100,6 +99,7 @@ async def test_a_spoken_turn_is_written_down_felt_answered_and_remembered(talkin
         await mute.click()
         await expect(mute).to_have_attribute("aria-pressed", "true")
         await expect(page.get_by_text("Your microphone is muted")).to_be_visible()
+        await expect(page.locator("#thread")).to_contain_text(SAID)
         await page.get_by_role("button", name="End", exact=True).click()
         await expect(page.get_by_role("button", name="Talk aloud")).to_be_visible()
     episode = talking.store.list("me")[-1]
@@ -126,5 +126,30 @@ async def test_the_camera_is_looked_at_only_after_it_was_allowed(talking, device
         await camera.click()
         await expect(picture).to_be_hidden()
         await page.get_by_role("button", name="End", exact=True).click()
-    await asyncio.sleep(0)
     assert any("face" in episode.modalities for episode in talking.store.list("me"))
+
+
+async def test_a_line_typed_in_the_middle_is_answered_aloud(talking, devices):
+    async with chromium(devices) as browser, visit(talking, browser, app=talking.app) as page:
+        await page.get_by_role("button", name="Talk aloud").click()
+        await expect(page.locator("#log")).to_contain_text("I am a program")
+        await page.get_by_role("button", name="Mute").click()
+        await page.get_by_label("What you want to say").fill("I am glad that you are here.")
+        await page.keyboard.press("Enter")
+        turn = page.locator(".turn[data-turn]").filter(has_text="I am glad")
+        await expect(turn.locator(".chip")).to_have_text("happy")
+        await expect(turn.locator(".reply")).to_have_text("I hear you. Tell me more?")
+        await page.get_by_role("button", name="End", exact=True).click()
+    assert "I am glad that you are here." in [episode.text for episode in talking.store.list("me")]
+
+
+async def test_who_finds_every_place_taken_is_told_so(tmp_path, devices):
+    with house(tmp_path / "home", model=InventedModel()) as at:
+        at.people.agree("me", Consent())
+        ears = Ears(FakeAsr, FakeFaceFinder)
+        voice = VoiceRoutes(at.host.agent, ears, lambda _, caller: Talker("me", caller.thread, Consent()), limit=0)
+        app = make_app(at.host, Access(at.people), voice=voice.router)
+        async with chromium(devices) as browser, visit(at, browser, app=app, refused=True) as page:
+            await page.get_by_role("button", name="Talk aloud").click()
+            await expect(page.locator("#notice")).to_contain_text("which is as many as may: try again later")
+            await expect(page.get_by_role("button", name="Talk aloud")).to_be_visible()
