@@ -73,7 +73,8 @@ export async function get(path, query = {}) {
   return (await request(`api/${path}${end}`)).json();
 }
 
-export const put = async (path, document) => (await request(`api/${path}`, { method: "PUT", ...asJson(document) })).json();
+export const put = async (path, document) =>
+  (await request(`api/${path}`, { method: "PUT", ...asJson(document) })).json();
 
 export const post = async (path, document, signal) =>
   (await request(`api/${path}`, { method: "POST", ...asJson(document), signal })).json();

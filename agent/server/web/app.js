@@ -44,5 +44,9 @@ async function start() {
 
 start().catch((error) => {
   $("#loading").hidden = false;
-  $("#loading").replaceChildren(error.message, " ", button("Try again", () => location.reload(), { class: "quiet" }));
+  $("#loading").replaceChildren(
+    error.message,
+    " ",
+    button("Try again", () => location.reload(), { class: "quiet" }),
+  );
 });

@@ -32,7 +32,10 @@ export function switches(document, chosen, change = () => {}) {
       "label",
       { class: "switch-row" },
       h("input", {
-        type: "checkbox", role: "switch", name: modality, checked: chosen[modality],
+        type: "checkbox",
+        role: "switch",
+        name: modality,
+        checked: chosen[modality],
         on: { change: (event) => change(modality, event.target) },
       }),
       h("span", {}, h("strong", {}, name), h("span", { class: "muted" }, more)),
@@ -50,7 +53,12 @@ export async function welcome() {
     "form",
     { class: "welcome" },
     h("p", { class: "disclosure" }, worded(told.disclosure)),
-    h("fieldset", {}, h("legend", {}, "What may I read to guess how you feel?"), switches(told, { text: true, voice: false, face: false })),
+    h(
+      "fieldset",
+      {},
+      h("legend", {}, "What may I read to guess how you feel?"),
+      switches(told, { text: true, voice: false, face: false }),
+    ),
     h("div", { class: "actions" }, h("button", { class: "primary" }, "Start talking")),
   );
   const { box, closed } = dialog("What I am, and what I read", form, { stays: true });
@@ -71,7 +79,11 @@ export async function welcome() {
 export async function askForCamera() {
   if (consent.may("face")) return true;
   const { box, closed } = dialog("May I look at your face?", [
-    h("p", {}, "With the camera on, I also guess how you feel from your face, and I can be wrong. Pictures stay in memory while a turn needs them. They are never saved and never leave the computer I run on."),
+    h(
+      "p",
+      {},
+      "With the camera on, I also guess how you feel from your face, and I can be wrong. Pictures stay in memory while a turn needs them. They are never saved and never leave the computer I run on.",
+    ),
     h("p", { class: "muted" }, "The camera is on only while you say so, and only during a conversation aloud."),
     h(
       "div",
@@ -86,14 +98,37 @@ export async function askForCamera() {
 
 /** Resolves once a token was given. `wrong` if the one there was is not valid. */
 export async function askForToken(wrong) {
-  const field = h("input", { type: "password", id: "token", name: "token", required: true, autocomplete: "off", spellcheck: "false" });
+  const field = h("input", {
+    type: "password",
+    id: "token",
+    name: "token",
+    required: true,
+    autocomplete: "off",
+    spellcheck: "false",
+  });
   const form = h(
     "form",
     {},
-    h("p", { id: "token-why" }, wrong ? "This token is not valid here. Please check it." : "This server is for people it knows. Please give the token that you were given."),
+    h(
+      "p",
+      { id: "token-why" },
+      wrong
+        ? "This token is not valid here. Please check it."
+        : "This server is for people it knows. Please give the token that you were given.",
+    ),
     h("label", { for: "token" }, "Token"),
     field,
-    h("label", { class: "switch-row" }, h("input", { type: "checkbox", name: "remember" }), h("span", {}, h("strong", {}, "Remember it on this device"), h("span", { class: "muted" }, "Otherwise it is forgotten when this tab is closed."))),
+    h(
+      "label",
+      { class: "switch-row" },
+      h("input", { type: "checkbox", name: "remember" }),
+      h(
+        "span",
+        {},
+        h("strong", {}, "Remember it on this device"),
+        h("span", { class: "muted" }, "Otherwise it is forgotten when this tab is closed."),
+      ),
+    ),
     h("div", { class: "actions" }, h("button", { class: "primary" }, "Go on")),
   );
   const { box, closed } = dialog("Who are you?", form, { stays: true });

@@ -12,7 +12,9 @@ export function h(tag, { on = {}, data = {}, ...attributes } = {}, ...children) 
   }
   for (const [name, listener] of Object.entries(on)) element.addEventListener(name, listener);
   Object.assign(element.dataset, data);
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -98,7 +100,12 @@ export async function confirmed(title, words, yes) {
 export const LOCALE = navigator.languages.find((one) => one.startsWith("en")) ?? "en-GB";
 
 const TIME = new Intl.DateTimeFormat(LOCALE, {
-  weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false,
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  hour12: false,
 });
 const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long", year: "numeric" });
 

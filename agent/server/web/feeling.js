@@ -31,7 +31,12 @@ function bar(source, shares) {
   const ordered = Object.entries(shares).sort(([, a], [, b]) => b - a);
   const [likeliest, most] = ordered[0];
   const all = ordered.filter(([, share]) => share >= 0.01).map(([emotion, share]) => `${emotion} ${percent(share)}`);
-  const strip = h("span", { class: "strip", role: "img", "aria-label": `${SOURCES[source]}: ${all.join(", ")}`, title: all.join(", ") });
+  const strip = h("span", {
+    class: "strip",
+    role: "img",
+    "aria-label": `${SOURCES[source]}: ${all.join(", ")}`,
+    title: all.join(", "),
+  });
   for (const [emotion, share] of ordered) {
     const part = h("span", { data: { emotion } });
     part.style.flexGrow = share;
@@ -51,7 +56,11 @@ export function evidence(affect) {
   const read = Object.keys(SOURCES).filter((source) => affect.evidence?.[source]);
   if (read.length === 2 && read.includes("fusion")) read.pop(); // one source alone is all there is to put together
   return read.length
-    ? h("ul", { class: "evidence", "aria-label": "What each source showed" }, read.map((source) => bar(source, affect.evidence[source])))
+    ? h(
+        "ul",
+        { class: "evidence", "aria-label": "What each source showed" },
+        read.map((source) => bar(source, affect.evidence[source])),
+      )
     : null;
 }
 
@@ -91,5 +100,7 @@ export const terms = (lines) =>
   h(
     "dl",
     {},
-    lines.filter(([, words]) => words !== null && words !== undefined && words !== "").map(([name, words]) => [h("dt", {}, name), h("dd", {}, words)]),
+    lines
+      .filter(([, words]) => words !== null && words !== undefined && words !== "")
+      .map(([name, words]) => [h("dt", {}, name), h("dd", {}, words)]),
   );

@@ -32,18 +32,18 @@ function proved({ forgotten, proof }) {
   const words = clean
     ? "No file holds any of it."
     : `${counted(proof.traces.length, "file")} still hold something of it. Please report this as a fault.`;
-  dialog(
-    clean ? "Forgotten" : "Not everything is gone",
-    [
-      h("p", { class: clean ? "done" : "problem" }, `${counted(forgotten, "turn")} forgotten. ${words}`),
-      terms([
-        ["Searched", `${counted(proof.files, "file")}, ${counted(proof.bytes, "byte")}`],
-        ["Looked for", counted(proof.looked_for, "sentence")],
-        ["Not looked for", proof.not_looked_for ? `${counted(proof.not_looked_for, "sentence")}, too short or also said elsewhere` : null],
-        ["Still there", proof.traces.map((trace) => trace.path).join(", ")],
-      ]),
-    ],
-  );
+  dialog(clean ? "Forgotten" : "Not everything is gone", [
+    h("p", { class: clean ? "done" : "problem" }, `${counted(forgotten, "turn")} forgotten. ${words}`),
+    terms([
+      ["Searched", `${counted(proof.files, "file")}, ${counted(proof.bytes, "byte")}`],
+      ["Looked for", counted(proof.looked_for, "sentence")],
+      [
+        "Not looked for",
+        proof.not_looked_for ? `${counted(proof.not_looked_for, "sentence")}, too short or also said elsewhere` : null,
+      ],
+      ["Still there", proof.traces.map((trace) => trace.path).join(", ")],
+    ]),
+  ]);
   announce(`${counted(forgotten, "turn")} forgotten. ${words}`);
   return true;
 }

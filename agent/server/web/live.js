@@ -17,7 +17,7 @@ const SAYS = {
 
 /**
  * @param place where turns go: `add(turn)`, `greet()` gives an element whose text grows, `thread()` its conversation,
-   *   `follow()`, `refresh()`, `remembered(thread)`
+ *   `follow()`, `refresh()`, `remembered(thread)`
  */
 export class Live {
   #call = null;

@@ -10,8 +10,12 @@ import { openTurn } from "./turn.js";
 const POINTS = 2000;
 const PAGE = 20;
 const KINDS = {
-  person: "People", event: "Events", preference: "Likes and dislikes", life: "Your life",
-  trigger: "What brings a feeling", helped: "What helped",
+  person: "People",
+  event: "Events",
+  preference: "Likes and dislikes",
+  life: "Your life",
+  trigger: "What brings a feeling",
+  helped: "What helped",
 };
 
 const HINT = "Each point is a turn; choose one to see it whole. The band is your mood, as wide as I am unsure of it.";
@@ -24,7 +28,10 @@ export function startMemory() {
     open: (id) => openTurn(id, { changed: () => attempt(load) }),
     point: (point) => ($("#readout").textContent = said(point)),
   });
-  $("#emotion").append(h("option", { value: "" }, "every feeling"), ...EMOTIONS.map((emotion) => h("option", { value: emotion }, emotion)));
+  $("#emotion").append(
+    h("option", { value: "" }, "every feeling"),
+    ...EMOTIONS.map((emotion) => h("option", { value: emotion }, emotion)),
+  );
   $("#emotion").addEventListener("change", draw);
   $("#in-thread").addEventListener("change", () => attempt(load));
   $("#zoom-in").addEventListener("click", () => chart.zoom(0.6));
@@ -108,7 +115,9 @@ function draw() {
 function drawTurns() {
   const emotion = $("#emotion").value;
   const from = state.found ? state.found.found.map((one) => ({ ...one.episode, score: one.score })) : state.episodes;
-  const shown = from.filter((one) => (!emotion || one.affect.emotion === emotion) && (!thread() || one.thread_id === thread()));
+  const shown = from.filter(
+    (one) => (!emotion || one.affect.emotion === emotion) && (!thread() || one.thread_id === thread()),
+  );
   $("#turns-title").textContent = state.found ? `Found for “${state.found.query}”` : "Turns";
   $("#turns").replaceChildren(
     ...shown.map((one) =>
@@ -117,7 +126,12 @@ function drawTurns() {
         {},
         button(
           [
-            h("span", { class: "when" }, timeOf(one.at), one.score === undefined ? null : h("span", {}, ` · ${percent(one.score)} alike`)),
+            h(
+              "span",
+              { class: "when" },
+              timeOf(one.at),
+              one.score === undefined ? null : h("span", {}, ` · ${percent(one.score)} alike`),
+            ),
             h("span", { class: "what" }, one.text || "(no words)"),
             chip(one.affect.emotion),
           ],
@@ -153,7 +167,10 @@ function drawFacts(facts = state.facts) {
                 fact.text,
                 fact.valid_to ? h("span", { class: "muted" }, ` (until ${dayOf(fact.valid_to)})`) : null,
                 fact.episodes.length
-                  ? button("from this turn", () => openTurn(fact.episodes.at(-1), { changed: () => attempt(load) }), { class: "link", "aria-label": `The turn from which I know: ${fact.text}` })
+                  ? button("from this turn", () => openTurn(fact.episodes.at(-1), { changed: () => attempt(load) }), {
+                      class: "link",
+                      "aria-label": `The turn from which I know: ${fact.text}`,
+                    })
                   : null,
               ),
             ),
@@ -170,15 +187,27 @@ function summary(total, { mood, points }) {
   const since = points.length ? ` since ${dayOf(points[0].at)}` : "";
   const turns = `${counted(total, "turn")}${since}.`;
   if (!mood) return turns;
-  const level = mood.valence > 0.25 ? "bright" : mood.valence > 0.05 ? "fairly bright" : mood.valence > -0.05 ? "even" : mood.valence > -0.25 ? "a little low" : "low";
-  const rising = mood.trend && mood.trend.low > 0 ? ", and rising" : mood.trend && mood.trend.high < 0 ? ", and falling" : "";
+  const level =
+    mood.valence > 0.25
+      ? "bright"
+      : mood.valence > 0.05
+        ? "fairly bright"
+        : mood.valence > -0.05
+          ? "even"
+          : mood.valence > -0.25
+            ? "a little low"
+            : "low";
+  const rising =
+    mood.trend && mood.trend.low > 0 ? ", and rising" : mood.trend && mood.trend.high < 0 ? ", and falling" : "";
   return `${turns} As far as I can tell, your mood is ${level} now${rising}.`;
 }
 
 function forgetSome(event) {
   event.preventDefault();
   const given = new FormData(event.target);
-  const wish = Object.fromEntries([...given].filter(([, value]) => value.trim()).map(([name, value]) => [name, value.trim()]));
+  const wish = Object.fromEntries(
+    [...given].filter(([, value]) => value.trim()).map(([name, value]) => [name, value.trim()]),
+  );
   if (wish.until) wish.until = dayAfter(wish.until); // the last day is meant, too
   if (Object.keys(wish).length) forget(wish).then((done) => done && event.target.reset());
   else $("#forget-form input").focus();
@@ -187,5 +216,7 @@ function forgetSome(event) {
 function dayAfter(day) {
   const [year, month, date] = day.split("-").map(Number);
   const next = new Date(year, month - 1, date + 1);
-  return [next.getFullYear(), next.getMonth() + 1, next.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+  return [next.getFullYear(), next.getMonth() + 1, next.getDate()]
+    .map((part) => String(part).padStart(2, "0"))
+    .join("-");
 }

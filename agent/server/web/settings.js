@@ -57,7 +57,8 @@ export function startTheme() {
     draw();
   };
   $("#theme").addEventListener("click", () => choose(draw() ? "light" : "dark"));
-  for (const choice of document.querySelectorAll("[name=theme]")) choice.addEventListener("change", () => choose(choice.value));
+  for (const choice of document.querySelectorAll("[name=theme]"))
+    choice.addEventListener("change", () => choose(choice.value));
   system.addEventListener("change", draw);
   draw();
 }

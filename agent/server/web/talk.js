@@ -86,11 +86,15 @@ function choose(name) {
   attempt(showThread);
 }
 
-const newThread = () => `page-${new Date().toISOString().slice(0, 16).replace(/\D/g, "")}-${crypto.randomUUID().slice(0, 4)}`;
+const newThread = () =>
+  `page-${new Date().toISOString().slice(0, 16).replace(/\D/g, "")}-${crypto.randomUUID().slice(0, 4)}`;
 
 function drawThreads() {
-  const known = threads.map((one) => h("option", { value: one.thread }, `${dayOf(one.last_at)} · ${shortened(one.begins)}`));
-  if (!threads.some((one) => one.thread === thread)) known.unshift(h("option", { value: thread }, "A new conversation"));
+  const known = threads.map((one) =>
+    h("option", { value: one.thread }, `${dayOf(one.last_at)} · ${shortened(one.begins)}`),
+  );
+  if (!threads.some((one) => one.thread === thread))
+    known.unshift(h("option", { value: thread }, "A new conversation"));
   $("#thread").replaceChildren(...known);
   $("#thread").value = thread;
 }
@@ -118,7 +122,11 @@ const empty = () =>
     "div",
     { class: "empty" },
     h("p", { class: "greeting" }, "How are you today?"),
-    h("p", { class: "muted" }, "Write a few words, or talk aloud. I listen, guess how you feel, and say what I read and why."),
+    h(
+      "p",
+      { class: "muted" },
+      "Write a few words, or talk aloud. I listen, guess how you feel, and say what I read and why.",
+    ),
   );
 
 /** Without consent to words there is nothing that a typed line could be answered from. */
@@ -199,7 +207,12 @@ function happened(turn, event, data) {
       break;
     case "finished": {
       const first = data.timings_ms.first_text;
-      turn.read({ affect: data.affect, absent: data.absent, thought: data.thought, latency: first ? `first word after ${(first / 1000).toFixed(1)} s` : null });
+      turn.read({
+        affect: data.affect,
+        absent: data.absent,
+        thought: data.thought,
+        latency: first ? `first word after ${(first / 1000).toFixed(1)} s` : null,
+      });
       turn.answered(data.reply);
       turn.link(data.turn_id);
       announce(`I read ${data.affect.emotion}. ${data.reply}`);
@@ -208,4 +221,10 @@ function happened(turn, event, data) {
   }
 }
 
-const disclosed = (words) => h("details", { class: "note" }, h("summary", {}, "I am a program, not a human and not a therapist"), h("p", {}, worded(words)));
+const disclosed = (words) =>
+  h(
+    "details",
+    { class: "note" },
+    h("summary", {}, "I am a program, not a human and not a therapist"),
+    h("p", {}, worded(words)),
+  );

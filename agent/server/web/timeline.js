@@ -4,14 +4,36 @@
 import { LOCALE, signed, timeOf } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const MINUTE = 60_000, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
-const STEPS = [MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 365 * DAY];
+const MINUTE = 60_000,
+  HOUR = 60 * MINUTE,
+  DAY = 24 * HOUR;
+const STEPS = [
+  MINUTE,
+  5 * MINUTE,
+  15 * MINUTE,
+  HOUR,
+  3 * HOUR,
+  6 * HOUR,
+  12 * HOUR,
+  DAY,
+  2 * DAY,
+  4 * DAY,
+  7 * DAY,
+  14 * DAY,
+  30 * DAY,
+  91 * DAY,
+  365 * DAY,
+];
 const CLOSEST = 10 * MINUTE;
 const PANELS = [
   { axis: "valence", name: "How pleasant", high: "pleasant", low: "unpleasant" },
   { axis: "arousal", name: "How stirred", high: "stirred", low: "calm" },
 ];
-const PANEL = 140, GAP = 40, TOP = 24, BOTTOM = 26, SIDE = 14;
+const PANEL = 140,
+  GAP = 40,
+  TOP = 24,
+  BOTTOM = 26,
+  SIDE = 14;
 const HEIGHT = TOP + 2 * PANEL + GAP + BOTTOM;
 
 const s = (tag, attributes = {}, ...children) => {
@@ -37,7 +59,10 @@ export class Timeline {
   constructor(place, { open, point }) {
     this.open = open;
     this.point = point;
-    this.svg = s("svg", { role: "group", "aria-label": "Feelings over time. Arrow keys move between turns, Enter opens one, plus and minus zoom." });
+    this.svg = s("svg", {
+      role: "group",
+      "aria-label": "Feelings over time. Arrow keys move between turns, Enter opens one, plus and minus zoom.",
+    });
     place.replaceChildren(this.svg);
     this.svg.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     this.svg.addEventListener("keydown", (event) => this.#key(event));
@@ -52,7 +77,10 @@ export class Timeline {
    * @param wanted which of them have a mark; the mood is that of all
    */
   show(points, wanted = () => true) {
-    const same = points.length === this.#points.length && points.at(-1)?.id === this.#points.at(-1)?.id && points[0]?.id === this.#points[0]?.id;
+    const same =
+      points.length === this.#points.length &&
+      points.at(-1)?.id === this.#points.at(-1)?.id &&
+      points[0]?.id === this.#points[0]?.id;
     this.#points = points.map((point) => ({ ...point, t: Date.parse(point.at) }));
     this.#shown = this.#points.filter(wanted);
     if (!this.#shown.some((point) => point.id === this.#at)) this.#at = this.#shown.at(-1)?.id ?? null;
@@ -116,7 +144,12 @@ export class Timeline {
     const span = this.#to - this.#from;
     const step = STEPS.find((one) => span / one <= room) ?? STEPS.at(-1);
     const zone = new Date(this.#from).getTimezoneOffset() * MINUTE;
-    const words = step >= DAY ? { day: "numeric", month: "short", ...(step >= 91 * DAY && { year: "numeric" }) } : span > DAY ? { weekday: "short", hour: "2-digit" } : { hour: "2-digit", minute: "2-digit" };
+    const words =
+      step >= DAY
+        ? { day: "numeric", month: "short", ...(step >= 91 * DAY && { year: "numeric" }) }
+        : span > DAY
+          ? { weekday: "short", hour: "2-digit" }
+          : { hour: "2-digit", minute: "2-digit" };
     const format = new Intl.DateTimeFormat(LOCALE, { ...words, hour12: false });
     const ticks = [];
     for (let t = Math.ceil((this.#from - zone) / step) * step + zone; t <= this.#to; t += step) {
@@ -129,9 +162,15 @@ export class Timeline {
   }
 
   #panel({ axis, name, high, low }, i) {
-    const left = SIDE, right = this.#width - SIDE;
-    const middle = this.#y(i, 0), top = this.#y(i, 1), bottom = this.#y(i, -1);
-    const near = this.#points.filter((point, k) => (this.#points[k + 1]?.t ?? point.t) >= this.#from && (this.#points[k - 1]?.t ?? point.t) <= this.#to);
+    const left = SIDE,
+      right = this.#width - SIDE;
+    const middle = this.#y(i, 0),
+      top = this.#y(i, 1),
+      bottom = this.#y(i, -1);
+    const near = this.#points.filter(
+      (point, k) =>
+        (this.#points[k + 1]?.t ?? point.t) >= this.#from && (this.#points[k - 1]?.t ?? point.t) <= this.#to,
+    );
     const clip = (value) => Math.max(-1, Math.min(1, value));
     const mood = near.map((point) => [this.#x(point.t), point.mood[axis], point.mood[`${axis}_sd`]]);
     const path = (points) => points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
@@ -149,13 +188,22 @@ export class Timeline {
         { "clip-path": `url(#${id})` },
         s("polygon", { class: "band", points: path([...upper, ...lower]) }),
         s("polyline", { class: "mood", points: path(mood.map(([x, mean]) => [x, this.#y(i, mean)])) }),
-        ...this.#shown.filter((point) => point.t >= this.#from && point.t <= this.#to).map((point) => this.#mark(point, axis, i)),
+        ...this.#shown
+          .filter((point) => point.t >= this.#from && point.t <= this.#to)
+          .map((point) => this.#mark(point, axis, i)),
       ),
     ];
   }
 
   #mark(point, axis, i) {
-    const mark = s("circle", { class: "point", cx: this.#x(point.t), cy: this.#y(i, point[axis]), r: 5.5, "data-emotion": point.emotion, "data-id": point.id });
+    const mark = s("circle", {
+      class: "point",
+      cx: this.#x(point.t),
+      cy: this.#y(i, point[axis]),
+      r: 5.5,
+      "data-emotion": point.emotion,
+      "data-id": point.id,
+    });
     if (i === 0) {
       mark.setAttribute("role", "button");
       mark.setAttribute("tabindex", point.id === this.#at ? 0 : -1);
@@ -210,7 +258,10 @@ export class Timeline {
     if (event.deltaY === 0 || (event.deltaY > 0 && this.whole)) return;
     event.preventDefault();
     const box = this.svg.getBoundingClientRect();
-    this.zoom(Math.exp(Math.sign(event.deltaY) * 0.18), Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)));
+    this.zoom(
+      Math.exp(Math.sign(event.deltaY) * 0.18),
+      Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)),
+    );
   }
 
   #grab(event) {
@@ -226,4 +277,5 @@ export class Timeline {
   }
 }
 
-export const said = (point) => `${timeOf(point.at)}: ${point.emotion}, pleasant ${signed(point.valence)}, stirred ${signed(point.arousal)}`;
+export const said = (point) =>
+  `${timeOf(point.at)}: ${point.emotion}, pleasant ${signed(point.valence)}, stirred ${signed(point.arousal)}`;

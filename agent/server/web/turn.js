@@ -28,7 +28,10 @@ export async function openTurn(id, { show = null, changed = () => {} } = {}) {
           const shown = await get(`memory/show/${encodeURIComponent(id)}`);
           draw(shown);
           changed({ ...corrected, ...shown });
-          reveal(extra, h("p", { class: "done", tabindex: "-1" }, `Thank you. This turn now says that you felt ${emotion}.`));
+          reveal(
+            extra,
+            h("p", { class: "done", tabindex: "-1" }, `Thank you. This turn now says that you felt ${emotion}.`),
+          );
           announce(`Corrected to ${emotion}.`);
         }),
       ),
@@ -67,10 +70,19 @@ function whole(episode) {
     h("blockquote", { class: "said" }, episode.text || "(no words)"),
     headline(affect),
     corrections.length
-      ? h("p", { class: "muted" }, `You corrected this; I had read ${corrections.map((one) => one.affect.emotion).join(", then ")}.`)
+      ? h(
+          "p",
+          { class: "muted" },
+          `You corrected this; I had read ${corrections.map((one) => one.affect.emotion).join(", then ")}.`,
+        )
       : null,
     evidence(affect),
-    h("blockquote", { class: "reply" }, episode.reply, episode.cut_off ? h("span", { class: "cut-off" }, " (you broke in here)") : null),
+    h(
+      "blockquote",
+      { class: "reply" },
+      episode.reply,
+      episode.cut_off ? h("span", { class: "cut-off" }, " (you broke in here)") : null,
+    ),
     h(
       "details",
       {},
@@ -101,7 +113,13 @@ async function why(id) {
       "li",
       {},
       h("span", {}, one.text ?? "something that you have since asked me to forget"),
-      h("span", { class: "muted score" }, ` ${Object.entries(one.parts).map(([name, part]) => `${name} ${signed(part)}`).join(" · ")}`),
+      h(
+        "span",
+        { class: "muted score" },
+        ` ${Object.entries(one.parts)
+          .map(([name, part]) => `${name} ${signed(part)}`)
+          .join(" · ")}`,
+      ),
     ),
   );
   return h(
@@ -111,7 +129,11 @@ async function why(id) {
     h(
       "ol",
       { class: "steps" },
-      step("What I read", h("p", {}, chip(found.affect.emotion), ` ${percent(found.affect.confidence)}`), evidence(found.affect)),
+      step(
+        "What I read",
+        h("p", {}, chip(found.affect.emotion), ` ${percent(found.affect.confidence)}`),
+        evidence(found.affect),
+      ),
       found.cause ? step("The cause I saw", h("p", {}, found.cause)) : null,
       step(
         `What I looked for in my memory: ${RECALLS[found.plan.recall_policy] ?? found.plan.recall_policy}`,
@@ -119,7 +141,13 @@ async function why(id) {
       ),
       step(
         "What I wanted to do",
-        h("p", {}, found.plan.route === "crisis" ? "give the fixed answer of care, with helplines" : (STRATEGIES[found.plan.strategy] ?? found.plan.strategy)),
+        h(
+          "p",
+          {},
+          found.plan.route === "crisis"
+            ? "give the fixed answer of care, with helplines"
+            : (STRATEGIES[found.plan.strategy] ?? found.plan.strategy),
+        ),
         found.thought ? h("details", {}, h("summary", {}, "The whole thought"), thoughtList(found.thought)) : null,
       ),
       step("What I said", h("p", { class: "reply" }, found.reply)),

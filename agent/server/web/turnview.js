@@ -56,7 +56,9 @@ export class TurnView {
   /** The reply has begun to be made: something moves until its first word comes. */
   wait() {
     this.below.replaceChildren();
-    this.reply.replaceChildren(h("span", { class: "waiting", role: "img", "aria-label": "emox is thinking" }, h("i"), h("i"), h("i")));
+    this.reply.replaceChildren(
+      h("span", { class: "waiting", role: "img", "aria-label": "emox is thinking" }, h("i"), h("i"), h("i")),
+    );
   }
 
   append(words) {
@@ -99,6 +101,9 @@ export class TurnView {
 
   failed(why, again) {
     this.reply.replaceChildren();
-    this.below.replaceChildren(h("p", { class: "problem", role: "alert" }, why, " "), again ? button("Try again", again, { class: "quiet" }) : "");
+    this.below.replaceChildren(
+      h("p", { class: "problem", role: "alert" }, why, " "),
+      again ? button("Try again", again, { class: "quiet" }) : "",
+    );
   }
 }

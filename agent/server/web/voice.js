@@ -2,7 +2,8 @@
 
 import { Problem, post } from "./api.js";
 
-const NOT_INSTALLED = "Talking aloud is not installed on this server. Whoever runs it can add it: pip install 'emox[embedded,voice]'.";
+const NOT_INSTALLED =
+  "Talking aloud is not installed on this server. Whoever runs it can add it: pip install 'emox[embedded,voice]'.";
 const GATHERING_MS = 1500;
 const CAMERA = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 10 }, facingMode: "user" };
 
@@ -32,7 +33,10 @@ export class Call extends EventTarget {
   async start() {
     this.#tell("state", "connecting");
     try {
-      this.#microphone = await captured({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } }, "microphone");
+      this.#microphone = await captured(
+        { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } },
+        "microphone",
+      );
       if (this.#over) return this.end();
       const peer = (this.#peer = new RTCPeerConnection());
       peer.addTransceiver(this.#microphone.getAudioTracks()[0], { direction: "sendrecv", streams: [this.#microphone] });
@@ -128,11 +132,15 @@ export class Call extends EventTarget {
 }
 
 async function captured(wanted, device) {
-  if (!navigator.mediaDevices) throw new Problem(0, `The browser gives a page its ${device} only over HTTPS, or on this machine.`);
+  if (!navigator.mediaDevices)
+    throw new Problem(0, `The browser gives a page its ${device} only over HTTPS, or on this machine.`);
   try {
     return await navigator.mediaDevices.getUserMedia(wanted);
   } catch (error) {
-    const why = error.name === "NotFoundError" ? `I found no ${device}.` : `The ${device} is not allowed here. The browser's address bar lets you allow it.`;
+    const why =
+      error.name === "NotFoundError"
+        ? `I found no ${device}.`
+        : `The ${device} is not allowed here. The browser's address bar lets you allow it.`;
     throw new Problem(0, why);
   }
 }
