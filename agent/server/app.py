@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response, WebSocketException
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -25,11 +25,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.host import Host
 
+if TYPE_CHECKING:
+    from agent.voice.server import VoiceRoutes
+
 from . import memory_api, turns_api
-from .access import Access
+from .access import Access, Refused
 from .errors import problem_of
 from .metrics import Metrics
-from .seam import User
+from .seam import User, user_of
 
 BODY_BYTES = 34 * 2**20
 """No request is longer: a clip of 25 MiB, which base64 makes a third longer."""
@@ -68,7 +71,7 @@ def make_app(
     host: Host,
     access: Access,
     *,
-    voice: APIRouter | None = None,
+    voice: VoiceRoutes | None = None,
     lifespan: Callable[[FastAPI], Any] | None = None,
 ) -> FastAPI:
     """The server.
@@ -87,7 +90,12 @@ def make_app(
         await host.close()
 
     async def check_page(connection: HTTPConnection) -> None:
-        access.check_page(connection)
+        try:
+            access.check_page(connection)
+        except Refused as error:
+            if connection.scope["type"] == "websocket":
+                raise WebSocketException(1008, str(error)) from None
+            raise
 
     app = FastAPI(
         title="emox",
@@ -127,7 +135,8 @@ def make_app(
     app.include_router(turns_api.router)
     app.include_router(memory_api.router)
     if voice is not None:
-        app.include_router(voice)
+        app.include_router(voice.router, dependencies=[Depends(user_of)])
+        app.include_router(voice.sockets)
     app.mount("/", StaticFiles(directory=WEB, html=True))
     return app
 

@@ -16,7 +16,8 @@ def _host(connection: HTTPConnection) -> Host:
     return cast(Host, connection.app.state.host)
 
 
-async def _user(connection: HTTPConnection) -> str:
+async def user_of(connection: HTTPConnection) -> str:
+    """Who asks, who is then `connection.state.user`; raises `Refused`."""
     access = cast(Access, connection.app.state.access)
     user = access.user_of(connection)
     connection.state.user = user
@@ -24,7 +25,7 @@ async def _user(connection: HTTPConnection) -> str:
 
 
 TheHost = Annotated[Host, Depends(_host)]
-User = Annotated[str, Depends(_user)]
+User = Annotated[str, Depends(user_of)]
 """The person whose token came along. A route that takes it answers nobody else; each that is about a person does."""
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="So many at most.")]
