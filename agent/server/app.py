@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.host import Host
 
-from . import memory_api, turns_api
+from . import memory_api, openai_api, openai_errors, turns_api
 from .access import Access
 from .errors import problem_of
 from .metrics import Metrics
@@ -95,13 +95,13 @@ def make_app(
         version=_version(),
         lifespan=running,
         dependencies=[Depends(check_page)],
-        responses=PROBLEMS,
         max_body_size=BODY_BYTES,
         docs_url=None,  # these pages fetch their scripts from elsewhere
         redoc_url=None,
         telemetry={"auto_configure": False, "logs": False},
     )
     app.state.host, app.state.access = host, access
+    app.state.greeted = {}
     metrics = Metrics(host)
     app.add_middleware(_Wrapped, metrics=metrics)
     app.add_middleware(CORSMiddleware, allow_origins=access.origins, allow_methods=["*"], allow_headers=["*"])
@@ -110,6 +110,8 @@ def make_app(
     @app.exception_handler(HTTPException)
     @app.exception_handler(Exception)
     async def on_problem(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith("/v1/"):
+            return openai_errors.response_of(error)
         problem = problem_of(error)
         return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
 
@@ -126,11 +128,13 @@ def make_app(
     async def numbers(user: User) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(turns_api.router)
-    app.include_router(memory_api.router)
+    app.include_router(turns_api.router, responses=PROBLEMS)
+    app.include_router(memory_api.router, responses=PROBLEMS)
+    app.include_router(openai_api.router)
     if voice is not None:
         app.include_router(voice)
-    app.mount("/", StaticFiles(directory=WEB, html=True))
+    if WEB.is_dir():  # whoever only wants the API may leave the page out
+        app.mount("/", StaticFiles(directory=WEB, html=True))
     return app
 
 
