@@ -66,7 +66,7 @@ class Message:
 
     `id` is the sender's own name for it: said again under the same one it is not answered again, but told the same
     answer. `clip` is the content of a sound, video or picture file. `dialogue`, oldest first, takes the place of what
-    the conversation is known to have been.
+    the conversation is known to have been. `most` is what may be read at most where it was said.
     """
 
     user: str
@@ -77,6 +77,7 @@ class Message:
     dialogue: Sequence[Utterance] | None = None
     max_tokens: int | None = None
     speak: bool = False
+    most: Consent | None = None
 
 
 class Host:
@@ -127,8 +128,7 @@ class Host:
 
     def consent_of(self, user: str) -> Consent:
         """What may be read of a person: what they agreed to, within what may be read of anybody."""
-        agreed = self.people.consent_of(user) or TEXT_ONLY
-        return Consent(**{m: m in agreed.allowed() & self.most.allowed() for m in MODALITIES})
+        return within(self.people.consent_of(user) or TEXT_ONLY, self.most)
 
     def disclosure(self, user: str, **where: str) -> str:
         """What a person is told at first contact; `where` as `care.disclosure` takes it."""
@@ -154,11 +154,12 @@ class Host:
 
     async def ask(self, message: Message) -> TurnResult:
         """Answer a message and return what its turn came to; raises as `turn`."""
-        async with contextlib.aclosing(self.turn(message)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.result
-        raise AssertionError("a turn ends with Finished")
+        result = None
+        async for event in self.turn(message):
+            if isinstance(event, Finished):
+                result = event.result
+        assert result is not None, "a turn ends with Finished"
+        return result
 
     async def work(self, user: str, items: Generator[T]) -> AsyncGenerator[T]:
         """Do other work for a person in a thread, yielding what it yields: it waits and counts as a turn does.
@@ -177,8 +178,8 @@ class Host:
 
     async def do(self, user: str, work: Callable[[], T]) -> T:
         """`work`, with one result."""
-        async with contextlib.aclosing(self.work(user, (work() for _ in range(1)))) as results:
-            return await anext(results)
+        (result,) = [one async for one in self.work(user, (work() for _ in range(1)))]
+        return result
 
     def check_open(self) -> None:
         """Go on, unless the agent is stopping.
@@ -251,7 +252,7 @@ class Host:
         options: dict[str, Any] = {
             "user": message.user,
             "thread": message.thread,
-            "consent": self.consent_of(message.user),
+            "consent": within(self.consent_of(message.user), message.most),
             "speak": message.speak,
             "turn_id": turn_id,
             "dialogue": message.dialogue,
@@ -289,6 +290,12 @@ class Host:
             _, late = await asyncio.wait(self._running, timeout=patience_s)
             if late:
                 logger.warning("%d turns were not finished in %.0f s", len(late), patience_s)
+
+
+def within(consent: Consent, most: Consent | None) -> Consent:
+    """What both allow; None allows everything."""
+    allowed = consent.allowed() & (most.allowed() if most is not None else consent.allowed())
+    return Consent(**{modality: modality in allowed for modality in MODALITIES})
 
 
 @contextlib.contextmanager

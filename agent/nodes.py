@@ -208,33 +208,33 @@ def remember(state: TurnState, *, turns: TurnBuffer, store: MemoryStore, version
     assert chosen is not None
     playback = turns[state["turn_id"]].playback
     heard = playback.wait() if playback is not None else Delivery(state["reply"])
-    store.add(
-        Episode(
-            id=state["turn_id"],
-            user=state["user"],
-            thread_id=state["thread_id"],
-            at=datetime.fromtimestamp(time.time(), UTC),
-            text=state["text"],
-            reply=heard.text,
-            cut_off=heard.cut_off,
-            affect=affect,
-            understanding=state["understanding"],
-            thought=state["thought"],
-            route=chosen.route,
-            strategy=chosen.strategy,
-            recall_policy=chosen.recall_policy,
-            voice=chosen.voice,
-            modalities=state["modalities"],
-            recalled=state["recalled"],
-            model_version=version,
-        )
+    episode = Episode(
+        id=state["turn_id"],
+        user=state["user"],
+        thread_id=state["thread_id"],
+        at=datetime.fromtimestamp(time.time(), UTC),
+        text=state["text"],
+        reply=heard.text,
+        cut_off=heard.cut_off,
+        affect=affect,
+        understanding=state["understanding"],
+        thought=state["thought"],
+        route=chosen.route,
+        strategy=chosen.strategy,
+        recall_policy=chosen.recall_policy,
+        voice=chosen.voice,
+        modalities=state["modalities"],
+        recalled=state["recalled"],
+        model_version=version,
     )
-    said = f"{heard.text} {CUT_OFF}".lstrip() if heard.cut_off else heard.text
-    return {
-        "reply": heard.text,
-        "dialogue": [Utterance("user", state["text"]), Utterance("assistant", said)],
-        "distressed": _distressed(state),
-    }
+    store.add(episode)
+    return {"reply": heard.text, "dialogue": lines_of(episode), "distressed": _distressed(state)}
+
+
+def lines_of(episode: Episode) -> list[Utterance]:
+    """A turn as lines of the dialogue."""
+    said = f"{episode.reply} {CUT_OFF}".lstrip() if episode.cut_off else episode.reply
+    return [Utterance("user", episode.text), Utterance("assistant", said)]
 
 
 def _distressed(state: TurnState) -> int:

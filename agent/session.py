@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -34,7 +35,7 @@ from .background import Background, in_background
 from .care import Consent, disclosure, screen
 from .events import AllSpoken, Event, Finished, Heard, ReplyText, Spoken, Started, TurnResult, Unspoken, result_of, told
 from .graph import build_graph
-from .nodes import Ears
+from .nodes import Ears, lines_of
 from .reply import NanoEmoxReply, ReplyModel
 from .settings import SetupError
 from .speaking import Voice
@@ -74,6 +75,7 @@ class Agent(AbstractContextManager["Agent"]):
         self._speaker = speaker
         self._close = close
         self._turns = TurnBuffer()
+        self._caught_up: set[tuple[str, str]] = set()
         self._afterthoughts = Afterthoughts()
         self._graph = build_graph(
             turns=self._turns,
@@ -95,6 +97,11 @@ class Agent(AbstractContextManager["Agent"]):
         if self._speaker is None:
             raise SetupError("this agent has no voice: give it a speaker")
         return self._speaker()
+
+    @property
+    def has_voice(self) -> bool:
+        """Whether it can speak."""
+        return self._speaker is not None
 
     def events(
         self,
@@ -152,12 +159,32 @@ class Agent(AbstractContextManager["Agent"]):
         speaker = self.speaker if speak or speak_to else None
         self._turns.put(turn_id, live)
         state = new_turn(turn_id, user, thread, live.turn.text if live.turn is not None else "")
+        if dialogue is None:
+            dialogue = self._catch_up(user, thread)
         if dialogue is not None:
             state["dialogue"] = Overwrite(list(dialogue)[-DIALOGUE_LINES:])  # type: ignore[typeddict-item]
         try:
             yield from self._run(state, live, speaker, speak_to)
         finally:
             self._turns.drop(turn_id)
+
+    def _catch_up(self, user: str, thread: str) -> list[Utterance] | None:
+        """The dialogue of a conversation with turns that are remembered and missing in its checkpoint; None if none is.
+
+        A process that was killed after a turn was remembered, and before its dialogue was kept, leaves it so.
+        """
+        if (user, thread) in self._caught_up:
+            return None
+        self._caught_up.add((user, thread))
+        config: RunnableConfig = {"configurable": {"thread_id": checkpoint_id(user, thread)}}
+        known = self._graph.get_state(config).values
+        if not known:  # new, or begun afresh after something of it was forgotten
+            return None
+        newest = [episode for episode in self.store.list(user, limit=DIALOGUE_LINES) if episode.thread_id == thread]
+        missing = list(takewhile(lambda episode: episode.id != known["turn_id"], newest))
+        if not missing or len(missing) == len(newest):
+            return None
+        return [*known.get("dialogue", ()), *(line for episode in reversed(missing) for line in lines_of(episode))]
 
     def _run(self, state: TurnState, live: LiveTurn, speaker: Speaker | None, speak_to: Path | None) -> Iterator[Event]:
         started = last = time.perf_counter()

@@ -108,12 +108,8 @@ def make_app(
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(HTTPException)
-    @app.exception_handler(Exception)
     async def on_problem(request: Request, error: Exception) -> Response:
-        if request.url.path.startswith("/v1/"):
-            return openai_errors.response_of(error)
-        problem = problem_of(error)
-        return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
+        return _answer(request.scope, error)
 
     @app.get("/health", tags=["operation"], summary="Whether the server is alive")
     async def health() -> dict[str, str]:
@@ -138,8 +134,18 @@ def make_app(
     return app
 
 
+def _answer(scope: Scope, error: Exception) -> JSONResponse:
+    if scope["path"].startswith("/v1/"):
+        return openai_errors.response_of(error)
+    problem = problem_of(error)
+    return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
+
+
 class _Wrapped:
-    """Counts responses, and adds the headers that tell browsers what they may do."""
+    """Turns errors into answers, counts responses, and adds the headers that tell browsers what they may do.
+
+    Starlette's own last handler raises the error again, and with its text the log would say what was said.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -150,15 +156,24 @@ class _Wrapped:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def send_more(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 route = getattr(scope.get("route"), "path", "page")
                 self._metrics.requests.labels(scope["method"], route, message["status"]).inc()
                 more = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        await self._app(scope, receive, send_more)
+        try:
+            await self._app(scope, receive, send_more)
+        except Exception as error:
+            response = _answer(scope, error)
+            if not started:
+                await response(scope, receive, send_more)
 
 
 def _version() -> str:

@@ -201,7 +201,7 @@ def _clip(part: AudioPart | ImagePart) -> bytes | None:
         return decoded(part.input_audio.data, "input_audio.data")
     kind, comma, data = part.image_url.url.partition(",")
     if not (kind.startswith("data:image/") and kind.endswith(";base64") and comma):
-        raise Unusable("image_url.url: nothing is fetched: send the picture itself, as data:image/...;base64,...",
+        raise Unusable("messages: no address is fetched: send the picture itself, as data:image/...;base64,...",
                        "messages")  # fmt: skip
     return decoded(data, "image_url.url")
 

@@ -290,7 +290,7 @@ async def test_a_first_message_that_fails_is_no_consent(tmp_path):
         ({"messages": [{"role": "tool", "content": "1", "tool_call_id": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, "messages.0.content.0"),
         ({"messages": [{"role": "user", "content": [sound_part(), sound_part()]}]}, "messages"),
-        ({"messages": [{"role": "user", "content": [sound_part(), picture_part("data:image/png;base64,A")]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [sound_part(), picture_part("data:,")]}]}, "messages"),
         ({"messages": [{"role": "user", "content": [picture_part("https://example.org/cat.png")]}]}, "messages"),
         ({"messages": [{"role": "user", "content": [picture_part("file:///etc/passwd")]}]}, "messages"),
     ],
