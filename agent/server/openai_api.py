@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from agent.host import Host
 from memory.embedding import Embedder
@@ -78,6 +78,12 @@ async def model(model: str, host: TheHost, user: User) -> Any:
     if model not in _models(host):
         raise no_model(model, *_models(host))
     return Model(id=model)
+
+
+@router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+async def nothing(rest: str, request: Request) -> None:
+    """What else OpenAI's API has."""
+    raise Unusable(f"there is no {request.method} /v1/{rest} here: see /openapi.json", "url", "unknown_url", 404)
 
 
 def _models(host: Host) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from .openai_types import (
     Usage,
 )
 from .seam import TheHost, User
-from .turns_api import UNBUFFERED, decoded
+from .turns_api import SSE_EVENT, UNBUFFERED, decoded
 
 CONTROLS = "/api/consent and /api/memory of this server, or `emox memory`"
 
@@ -51,7 +51,7 @@ router = APIRouter()
         200: {
             "description": "The answer; with `stream`, server-sent events that hold a `chat.completion.chunk` each, "
             "and `[DONE]` at the end.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": SSE_EVENT}},
         }
     },
 )

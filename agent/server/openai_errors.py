@@ -73,6 +73,15 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+def without_422(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI document in which nothing under /v1 is said to answer 422, which FastAPI takes for granted."""
+    for path, operations in document["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+    return document
+
+
 def failure_of(error: BaseException) -> tuple[Problem, Details]:
     """The problem behind an error, and how it is told."""
     problem = Problem(error.status, str(error)) if isinstance(error, Unusable) else problem_of(error)

@@ -337,6 +337,40 @@ async def test_an_unknown_model_is_not_found(at):
             assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
 
 
+async def test_what_else_the_api_has_is_not_found(at):
+    async with client_of(at) as client:
+        for request in (client.responses.create(model="nano-emox", input="a"), client.files.list()):
+            with pytest.raises(openai.NotFoundError) as refused:
+                await request
+            assert refused.value.code == "unknown_url"
+
+
+async def test_what_is_too_big_is_refused(at):
+    async def in_pieces():
+        for _ in range(36):
+            yield b" " * 2**20
+
+    options = {"headers": {"Content-Type": "application/json"}}
+    async with client_of(at) as client:
+        for request in (
+            ask(client, [{"role": "user", "content": "a" * (35 * 2**20)}]),
+            client.post("/embeddings", cast_to=object, content=in_pieces(), options=options),
+            client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"0" * (25 * 2**20 + 1))),
+        ):
+            with pytest.raises(openai.APIStatusError) as refused:
+                await request
+            assert (refused.value.status_code, refused.value.code) == (413, "request_too_large")
+
+
+async def test_what_is_no_json_is_a_bad_request(at):
+    options = {"headers": {"Content-Type": "application/json"}}
+    async with client_of(at) as client:
+        for content in (b"{", b"\xff", b'{"messages": "\\ud800"}', b'{"\\ud800": 1, "emox": {"\\ud800": 1}}'):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await client.post("/chat/completions", cast_to=object, content=content, options=options)
+            assert refused.value.type == "invalid_request_error"
+
+
 async def test_a_wrong_key_is_refused(at):
     async with client_of(at, key="sk-wrong") as client:
         at.people.new_token("ann")
