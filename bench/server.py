@@ -74,11 +74,10 @@ def serve(port: int, word_s: float, people: int) -> None:
 
     class Paced(FakeModel):
         def empathize(self, prefix: Any, brief: Any) -> Iterator[str]:
-            for i, word in enumerate(WORDS):
+            for word in WORDS:
                 if word_s:
                     time.sleep(word_s)
-                # The wall clock is the same in every process of this machine.
-                yield f" {word}@{time.time():.6f}" if i else f" {word}@{time.time():.6f}"
+                yield f" {word}@{time.time():.6f}"  # the wall clock is the same in every process of this machine
 
     os.environ |= {
         "EMOX_TURNS_AT_ONCE": str(2 * people), "EMOX_TURNS_WAITING": str(2 * people), "EMOX_TURNS_A_MINUTE": "100000",

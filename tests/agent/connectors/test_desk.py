@@ -71,8 +71,10 @@ async def test_the_same_message_is_answered_once(at, paper):
 
 
 async def test_messages_that_arrive_out_of_order_are_answered_in_order(at, paper):
-    async with desk_of(at, paper, settle_s=0.1):
-        await paper.deliver(message("2", "second"), message("1", "first"), message("3", "third"))
+    async with desk_of(at, paper, settle_s=0.2):
+        await paper.deliver(message("1", "second", order=2))
+        await asyncio.sleep(0.05)
+        await paper.deliver(message("2", "first", order=1), message("3", "third", order=3))
         await paper.until(3)
     assert [episode.text for episode in reversed(at.store.list("paper:ann"))] == ["first", "second", "third"]
 
