@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from tests.agent.server.house import EVERYTHING, SAID, house, served
+from tests.agent.server.house import EVERYTHING, SAID, client_of, house, served
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 checks = pytest.importorskip("schemathesis.checks")
@@ -17,6 +17,7 @@ conformance = pytest.importorskip("schemathesis.specs.openapi.checks")
 schemathesis.serializer.alias("application/jsonl", "text/plain")
 
 CHECKS = [
+    conformance.negative_data_rejection,
     checks.not_a_server_error,
     conformance.status_code_conformance,
     conformance.content_type_conformance,
@@ -91,3 +92,25 @@ def test_every_answer_is_documented(operations, sent, mode):
 def test_strangers_are_answered_as_documented(operations):
     strangers = {"Authorization": "Bearer nobody"}
     assert problems_of(operations, strangers, 1, schemathesis.GenerationMode.POSITIVE) == ""
+
+
+def test_errors_are_documented_in_the_shape_in_which_they_come(operations):
+    for operation in operations:
+        responses = operation.definition.raw["responses"]
+        errors = {status for status in responses if status >= "400"}
+        kinds = [responses[status]["content"]["application/json"]["schema"] for status in errors]
+        shapes = {kind["$ref"].rsplit("/")[-1] for kind in kinds}
+        if operation.path.startswith("/v1/"):
+            assert shapes == {"ErrorResponse"}, operation.label
+            assert {"400", "401", "403", "404", "413", "429", "503"} <= errors
+            assert "422" not in errors
+        else:
+            assert shapes == {"Problem"}, operation.label
+
+
+async def test_a_request_that_is_too_long_is_told_so(at):
+    async with client_of(at, at.people.new_token("ann")) as client:
+        response = await client.post("/api/memory/import", content=b" " * (35 * 2**20))
+    assert response.status_code == 413
+    assert "34 MiB" in response.json()["detail"]
+    assert response.headers["x-content-type-options"] == "nosniff"
