@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from .inbox import Inbox, Kept
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SETTLE_S = 0.5
 """A message waits so long for an earlier one that the platform delivers late."""
 
@@ -39,6 +42,8 @@ MAX_BYTES = 25 * 2**20
 
 APOLOGY = "I am sorry, something went wrong on my side, and I could not answer that. Please try again in a while."
 TOO_LARGE = "I am sorry, that file is too large for me: I can take recordings and pictures of up to 25 MB."
+GONE = "I am sorry, I could not get that file any more. Could you send it again?"
+UNSENT = "I am sorry, I cannot send files here."
 SILENT = "I am silent here from now on. /quiet off lets me speak again."
 SPEAKS = "I am here again."
 UNREAD = "I may not read what you write: /agree changes that."
@@ -107,8 +112,8 @@ class Desk:
             if reply is None:
                 return
             sound = reply.sound
-            if reply.file is not None:
-                await self._connector.hand(message.chat, *reply.file)
+            if reply.file is not None and not await self._handed(message, *reply.file):
+                reply = Reply(UNSENT)
             kept = self._inbox.answer(kept, platform, chunks(reply.text, self._connector.max_chars))
         try:
             for i in range(kept.n_sent, len(kept.answer)):
@@ -125,19 +130,31 @@ class Desk:
         self._inbox.done(platform, message)
 
     async def _deliver(self, message: Incoming, text: str, key: str) -> None:
-        """Send a message, trying again while it fails."""
-        for wait_s in (*self._retries_s, None):
+        async def once() -> None:
+            if not await self._connector.said(message.chat, key):
+                await self._connector.say(message.chat, text, key)
+
+        await self._patiently(once)
+
+    async def _handed(self, message: Incoming, name: str, content: bytes) -> bool:
+        """Send a file; whether the platform takes it."""
+        try:
+            await self._patiently(lambda: self._connector.hand(message.chat, name, content))
+        except Undeliverable:
+            return False
+        return True
+
+    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do something with the platform, trying again while it fails."""
+        for wait_s in self._retries_s:
             try:
-                if not await self._connector.said(message.chat, key):
-                    await self._connector.say(message.chat, text, key)
-                return
+                return await step()
             except Undeliverable:
                 raise
             except Exception as error:
-                logger.warning("an answer on %s was not sent: %s", self._connector.name, type(error).__name__)
-                if wait_s is None:
-                    raise
+                logger.warning("%s failed, and is asked again: %s", self._connector.name, type(error).__name__)
                 await asyncio.sleep(wait_s)
+        return await step()
 
     async def _reply(self, message: Incoming) -> Reply | None:
         """What to say to a message; None if its answer has to wait, or it has none."""
@@ -192,6 +209,8 @@ class Desk:
             clip = await self._fetched(attachment) if attachment is not None else None
         except ValueError:
             return Reply(TOO_LARGE)
+        except Undeliverable:
+            return Reply(GONE)
         spoken_to = attachment is not None and attachment.kind in ("voice", "video")
         turn = Message(
             user=user,
@@ -227,7 +246,7 @@ class Desk:
     async def _fetched(self, attachment: Attachment) -> bytes:
         if attachment.n_bytes > MAX_BYTES:
             raise ValueError
-        content = await self._connector.fetch(attachment)
+        content = await self._patiently(lambda: self._connector.fetch(attachment))
         if len(content) > MAX_BYTES:
             raise ValueError
         return content

@@ -23,6 +23,7 @@ class Paper:
         self.typed: list[str] = []
         self.keys: set[tuple[str, str]] = set()
         self.failing: list[Exception] = []
+        self.refusing: list[Exception] = []
         self.attachments: dict[str, bytes] = {}
         self._take: asyncio.Future[Take] = asyncio.get_running_loop().create_future()
 
@@ -35,6 +36,8 @@ class Paper:
             await (await self._take)(message)
 
     async def fetch(self, attachment: Attachment) -> bytes:
+        if self.refusing:
+            raise self.refusing.pop(0)
         return self.attachments[attachment.ref]
 
     async def say(self, chat: str, text: str, key: str) -> None:
@@ -50,6 +53,8 @@ class Paper:
         self.played.append((chat, sound))
 
     async def hand(self, chat: str, name: str, content: bytes) -> None:
+        if self.refusing:
+            raise self.refusing.pop(0)
         self.files.append((chat, name, content))
 
     @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from agent.care import Consent
 from agent.connectors.connector import Attachment, Incoming, Undeliverable
-from agent.connectors.desk import APOLOGY, MAX_BYTES, SILENT, TOO_LARGE, Desk, chunks
+from agent.connectors.desk import APOLOGY, GONE, MAX_BYTES, SILENT, TOO_LARGE, UNSENT, Desk, chunks
 from agent.connectors.inbox import Inbox
 from memory.cipher import Cipher, new_key
 from tests.agent.server.house import house
@@ -181,6 +181,36 @@ async def test_an_answer_that_cannot_be_delivered_blocks_nothing(at, paper):
     async with desk_of(at, paper):
         await paper.deliver(message("1"), message("2", "And now?"))
         assert await paper.until(1) == [REPLY]
+
+
+async def test_an_attachment_that_cannot_be_fetched_yet_is_fetched_again(at, paper):
+    paper.attachments["note"] = sound()
+    paper.refusing = [ConnectionError()]
+    async with desk_of(at, paper):
+        await paper.deliver(message(text="", attachment=Attachment("voice", "note")))
+        assert await paper.until(1) == [REPLY]
+
+
+async def test_an_attachment_that_is_gone_blocks_nothing(at, paper):
+    paper.refusing = [Undeliverable()]
+    async with desk_of(at, paper):
+        await paper.deliver(message("1", "", attachment=Attachment("voice", "note")), message("2"))
+        assert await paper.until(2) == [GONE, REPLY]
+
+
+async def test_a_file_that_cannot_be_sent_is_told_and_blocks_nothing(at, paper):
+    paper.refusing = [ConnectionError(), Undeliverable()]
+    async with desk_of(at, paper):
+        await paper.deliver(message("1", "/export"), message("2"))
+        assert await paper.until(2) == [UNSENT, REPLY]
+
+
+async def test_the_last_message_of_each_chat_is_known_after_its_answer(at, paper):
+    async with desk_of(at, paper) as inbox:
+        await paper.deliver(message("2"), message("1"), message("7", chat="club"))
+        await paper.until(3)
+    assert inbox.latest("paper") == {"club": "7", "home": "2"}
+    assert inbox.latest("other") == {}
 
 
 async def test_what_was_left_is_answered_after_a_restart(at, paper):
