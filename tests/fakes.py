@@ -120,7 +120,10 @@ class FakeSpeaker:
 
 
 class FakeModel:
-    """An `AffectModel` that feels what its words name, answers with a script and writes down its calls."""
+    """An `AffectModel` that feels what its words name, answers with a script and writes down its calls.
+
+    A word is a token; the script is cut only where less than usual is asked for.
+    """
 
     def __init__(
         self, reply: str = "I hear you. Tell me more?", modalities: Iterable[Modality] = ("text", "voice", "face")
@@ -157,6 +160,6 @@ class FakeModel:
         self.calls.append("empathize")
         self.briefs.append(brief)
         words = re.findall(r"\s*\S+", self.reply)
-        yield from words[: brief.max_tokens]
-        if len(words) >= brief.max_tokens:
+        yield from words[: brief.max_tokens] if brief.max_tokens < ReplyBrief.max_tokens else words
+        if len(words) >= brief.max_tokens < ReplyBrief.max_tokens:
             yield CutShort()
