@@ -32,6 +32,7 @@ from rich.console import Console
 from agent.care import Consent
 from agent.edge import main_guard
 from agent.people import People
+from agent.reply import LAG_WORDS
 from bench.turn import machine
 
 OUT = Path(__file__).parent / "results" / "server.json"
@@ -137,7 +138,7 @@ class Person:
         text = SENTENCES[(self._number + n) % len(SENTENCES)]
         body = {"model": "nano-emox", "stream": True, "messages": [{"role": "user", "content": text}],
                 "emox": {"thread": "bench"}}  # fmt: skip
-        began, got, words = time.perf_counter(), 0, ""
+        began, words, arrived = time.perf_counter(), "", []
         try:
             async with self._client.stream(
                 "POST", f"{self._address}/v1/chat/completions", json=body, headers=self._headers
@@ -154,25 +155,30 @@ class Person:
                     now = time.time()
                     for choice in json.loads(line[6:]).get("choices", ()):
                         piece = choice["delta"].get("content") or ""
+                        if piece and not words:
+                            self.first_ms.append(1000 * (time.perf_counter() - began))
                         words += piece
-                        if piece:
-                            got += 1
-                            if got == 1:
-                                self.first_ms.append(1000 * (time.perf_counter() - began))
-                        for word in piece.split():
-                            if "@" in word:
-                                self.late_ms.append(1000 * (now - float(word.split("@")[1].rstrip(".?!"))))
+                        arrived += [now] * (len(words.split()) - len(arrived))
         except httpx.HTTPError as error:
             self.errors.append(type(error).__name__)
             return
         if not words:
             self.errors.append("no reply")
+        given = [float(word.split("@")[1]) for word in words.split() if "@" in word]
+        for i, at in enumerate(arrived[: len(given)]):  # a word is held back until so many more are known
+            self.late_ms.append(1000 * (at - given[min(i + LAG_WORDS, len(given) - 1)]))
         self.total_ms.append(1000 * (time.perf_counter() - began))
 
 
 def resident_mb(pid: int) -> float:
     """Resident memory of a process in MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time a process has used."""
+    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -232,14 +238,19 @@ async def load(people: int, turns: int, word_s: float, folder: Path) -> dict[str
     with served(arguments, people, folder) as (address, tokens, pid):
         reply_s = word_s * len(WORDS)
         await talk(address, tokens, 1, reply_s or 5, pid)  # everybody's memory is opened
+        used_s = cpu_s(pid)
         persons, memory, wall_s = await talk(address, tokens, turns, reply_s, pid)
+        used_s = cpu_s(pid) - used_s
         held = len(memory) // 4
         return summary(persons, wall_s) | {
             "word_s": word_s,
             "reply_s": round(reply_s, 2),
-            "first_piece_ms": percentiles([ms - 1000 * word_s for person in persons for ms in person.first_ms]),
+            "first_piece_ms": percentiles(
+                [ms - 1000 * word_s * (LAG_WORDS + 1) for person in persons for ms in person.first_ms]
+            ),
             "piece_late_ms": percentiles([ms for person in persons for ms in person.late_ms]),
             "turn_overhead_ms": percentiles([ms - 1000 * reply_s for person in persons for ms in person.total_ms]),
+            "cpu_ms_per_turn": round(1000 * used_s / max(1, len(persons) * turns), 1),
             "resident_mb": {
                 "first_quarter": round(statistics.median(memory[:held] or memory), 1),
                 "last_quarter": round(statistics.median(memory[-held:] or memory), 1),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -88,12 +88,25 @@ class ChromaStore:
 
     def change(self, user: str, id: str, edit: Edit) -> Episode:
         """Keep another version of an episode; see `MemoryStore.change`."""
-        with self._using(user, f"episode {id!r} could not be kept") as collection:
-            known = self._documents(collection, [id]).get(id)
-            episode = edited(id, None if known is None else self._episode(known, user), edit)
-            assert collection is not None  # the episode is there
-            collection.upsert(**columns([self._record(episode, to_json(episode))]))
-        return episode
+        return self.change_all(user, {id: edit})[0]
+
+    def change_all(self, user: str, edits: Mapping[str, Edit]) -> Episodes:
+        """Keep other versions of episodes; see `MemoryStore.change_all`. Words that stay are not embedded again."""
+        with self._using(user, "an episode could not be kept") as collection:
+            kept: dict[str, tuple[Episode, np.ndarray]] = {}
+            if collection is not None and edits:
+                found: Any = collection.get(ids=list(edits), include=["metadatas", "embeddings"])
+                for id, flat, vector in zip(found["ids"], found["metadatas"], found["embeddings"], strict=True):
+                    kept[id] = self._episode(flat["episode"], user), np.asarray(vector)[: self.embedder.dim]
+            changed = [edited(id, kept[id][0] if id in kept else None, edit) for id, edit in edits.items()]
+            records = []
+            for episode in changed:
+                known, words = kept[episode.id]
+                same = words if episode.text == known.text else None
+                records.append(self._record(episode, to_json(episode), same))
+            if collection is not None and records:
+                collection.upsert(**columns(records))
+        return changed
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""

@@ -16,6 +16,9 @@ from .types import MAX_AFTER, Episode, Fact, Felt
 SOON = timedelta(hours=12)
 """A later turn is the outcome of an earlier one only if it follows within this time."""
 
+N_NEWEST = 12
+"""Episodes among which those of the thread are sought. To ask for a thread's alone would read all of a person's."""
+
 N_LATEST = 6
 """Episodes whose words are read for facts each time: more than one, since a stop may have cut off earlier digests."""
 
@@ -28,10 +31,11 @@ def digest(store: MemoryStore, user: str, thread_id: str) -> list[Fact]:
     """Note outcomes in the latest episodes of a thread, draw facts from a person's latest; the facts that changed."""
     from .derive import derive  # its patterns take 0.2 s to compile, for which no first turn should wait
 
-    for id, after in outcomes(store.list(user, thread_id=thread_id, limit=MAX_AFTER + 1)).items():
-        store.change(user, id, partial(_turned_out, after=after))
     n = N_LOOKED_BACK if store.count(user) % EVERY == 0 else N_LATEST
-    latest = [episode for episode in store.list(user, limit=n) if episode.route != "crisis"]
+    newest = store.list(user, limit=max(n, N_NEWEST))
+    of_thread = [episode for episode in newest if episode.thread_id == thread_id][: MAX_AFTER + 1]
+    store.change_all(user, {id: partial(_turned_out, after=after) for id, after in outcomes(of_thread).items()})
+    latest = [episode for episode in newest[:n] if episode.route != "crisis"]
     changed = derive(store.facts(user, history=True), latest, store.embedder.embed)
     store.put_facts(user, changed)
     return changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -57,6 +57,9 @@ class MemoryStore(Protocol):
             MemoryStoreError: there is none of that id.
             ValueError: its person, id or time would be another, or it cannot be kept as it is.
         """
+
+    def change_all(self, user: str, edits: Mapping[str, Edit]) -> Episodes:
+        """`change` several, by id: all of them, or none where one cannot be."""
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""
@@ -146,13 +149,19 @@ class InMemoryStore:
 
     def change(self, user: str, id: str, edit: Edit) -> Episode:
         """Keep another version of an episode; see `MemoryStore.change`."""
+        return self.change_all(user, {id: edit})[0]
+
+    def change_all(self, user: str, edits: Mapping[str, Edit]) -> Episodes:
+        """Keep other versions of episodes; see `MemoryStore.change_all`."""
         check_name("user", user)
         with self._lock:
             person = self._people.get(user, _Person())
-            known = person.episodes.get(id)
-            episode = edited(id, None if known is None else from_json(known.document), edit)
-            person.episodes[id] = self._kept(episode)
-        return episode
+            changed = []
+            for id, edit in edits.items():
+                known = person.episodes.get(id)
+                changed.append(edited(id, None if known is None else from_json(known.document), edit))
+            person.episodes |= {episode.id: self._kept(episode) for episode in changed}
+        return changed
 
     def get(self, user: str, id: str) -> Episode | None:
         """The episode of that id, or None."""

@@ -122,6 +122,34 @@ def test_another_version_of_an_episode_takes_its_place(store: MemoryStore):
     assert store.get("ann", "turn-1") == known
 
 
+def test_several_are_changed_together_or_none_is(store: MemoryStore):
+    fill(store, many(3))
+    before = {episode.id: episode for episode in store.list("ann")}
+
+    def angry(episode: Episode) -> Episode:
+        return replace(episode, affect=affect_of("angry"))
+
+    with pytest.raises(MemoryStoreError, match="no episode 'turn-9'"):
+        store.change_all("ann", {"turn-0": angry, "turn-9": angry})
+    assert store.get("ann", "turn-0") == before["turn-0"]
+    changed = store.change_all("ann", {id: angry for id in ("turn-2", "turn-0")})
+    assert [episode.id for episode in changed] == ["turn-2", "turn-0"]
+    assert [store.get("ann", episode.id) for episode in changed] == changed
+    assert store.get("ann", "turn-1") == before["turn-1"]
+    assert store.change_all("ann", {}) == []
+
+
+def test_words_that_stay_are_not_embedded_again_and_others_are_found(store: MemoryStore):
+    fill(store, [episode_of("a", "the garden is green"), episode_of("b", "the street is loud")])
+    vectors = {"a": replace(store.get("ann", "a"), affect=affect_of("happy"))}  # type: ignore[type-var]
+    store.change("ann", "a", lambda episode: vectors["a"])
+    store.change("ann", "b", lambda episode: replace(episode, text="a boat on the lake"))
+    for words, id in (("the garden is green", "a"), ("a boat on the lake", "b")):
+        best = store.recall("ann", Query(words, policy="factual", now=NOW))[0]
+        assert best.episode.id == id
+        assert best.parts["text"] == pytest.approx(1, abs=1e-3)
+
+
 def test_many_are_kept_at_once_and_none_twice(store: MemoryStore):
     episodes = many(300) + many(20, "bob")
     store.add(episodes[7])
