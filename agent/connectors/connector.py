@@ -38,7 +38,8 @@ class Incoming:
     """A message that is meant for the agent.
 
     `id` is its name on the platform and `order` grows within a chat. `chat` is where it was said and where the answer
-    goes, a thread of the platform included; `user` is who said it there. `private` means that nobody else reads along.
+    goes, a thread of the platform included ("channel/thread", which is silent where its channel is); `user` is who said
+    it there. `private` means that nobody else reads along.
     """
 
     id: str

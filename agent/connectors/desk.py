@@ -74,6 +74,11 @@ class Desk:
         self._woken: set[str] = set()
         self._begun: set[tuple[str, str]] = set()  # messages of which something may have been sent before
 
+    @property
+    def platform(self) -> str:
+        """Its name."""
+        return self._connector.name
+
     async def run(self) -> None:
         """See to what was left unanswered, and to what comes, until cancelled; may be run again."""
         left = self._inbox.left(self._connector.name)
@@ -192,7 +197,7 @@ class Desk:
             elif command.name == "disagree":
                 self._inbox.drop_held(platform, message.user)
             return reply
-        if self._inbox.is_quiet(platform, message.chat):
+        if any(self._inbox.is_quiet(platform, place) for place in (message.chat, message.chat.partition("/")[0])):
             self._inbox.done(platform, message)
             return None
         if consent is None:

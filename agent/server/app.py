@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ def make_app(
     access: Access,
     *,
     voice: APIRouter | None = None,
+    chats: Sequence[APIRouter] = (),
     lifespan: Callable[[FastAPI], Any] | None = None,
 ) -> FastAPI:
     """The server.
@@ -77,6 +78,7 @@ def make_app(
         host: gives turns to people; it is closed, with its turns finished, when the server stops.
         access: decides who may ask.
         voice: routes of live voice.
+        chats: routes by which chat platforms deliver.
         lifespan: more that runs while the server does.
     """
 
@@ -126,8 +128,8 @@ def make_app(
 
     app.include_router(turns_api.router)
     app.include_router(memory_api.router)
-    if voice is not None:
-        app.include_router(voice)
+    for router in (*([voice] if voice is not None else []), *chats):
+        app.include_router(router)
     app.mount("/", StaticFiles(directory=WEB, html=True))
     return app
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -14,8 +14,13 @@ from fastapi import FastAPI
 from rich.console import Console
 from starlette.requests import HTTPConnection
 
+from agent.connectors.connector import Connector
+from agent.connectors.desk import Desk
+from agent.connectors.inbox import Inbox
+from agent.connectors.opening import open_connectors
+from agent.connectors.watch import at_work
 from agent.host import Host
-from agent.opening import open_ears
+from agent.opening import open_cipher, open_ears
 from agent.people import People
 from agent.session import Agent
 from agent.settings import Settings, SetupError
@@ -42,8 +47,9 @@ def serve(
         user: who sits at this machine, while there are no tokens.
 
     Raises:
-        SetupError: the address cannot be used, or would let in anybody.
+        SetupError: the address cannot be used, or would let in anybody, or a chat platform cannot be set up.
     """
+    connectors = open_connectors(settings)
     with ExitStack() as opened:
         people = opened.enter_context(contextlib.closing(People(settings.home / "people.sqlite")))
         if not is_here(host) and not people.tokens():
@@ -59,9 +65,11 @@ def serve(
             ) from None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn passes it on; the memory is closed first
         agent = opened.enter_context(wake())
-        app = app_of(agent, people, settings, hosts=[host], user=user)
+        app = app_of(agent, people, settings, hosts=[host], user=user, connectors=connectors)
         shown = f"[{host}]" if ":" in host else host
         console.print(f"Open http://{shown}:{listener.getsockname()[1]}/ in a browser; Ctrl-C ends it.")
+        if connectors:
+            console.print(f"It answers on {', '.join(one.name for one in connectors)}, too.")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, ws_max_size=2**20, timeout_graceful_shutdown=STOP_S,
             server_header=False, proxy_headers=False,
@@ -70,8 +78,16 @@ def serve(
             uvicorn.Server(config).run(sockets=[listener])
 
 
-def app_of(agent: Agent, people: People, settings: Settings, *, hosts: list[str], user: str) -> FastAPI:
-    """The server of an agent, with live voice where Pipecat is installed."""
+def app_of(
+    agent: Agent,
+    people: People,
+    settings: Settings,
+    *,
+    hosts: list[str],
+    user: str,
+    connectors: Sequence[Connector] = (),
+) -> FastAPI:
+    """The server of an agent, with live voice where Pipecat is installed, and with desks of chat platforms."""
     house = Host(
         agent,
         people,
@@ -84,14 +100,20 @@ def app_of(agent: Agent, people: People, settings: Settings, *, hosts: list[str]
         people, alone=user, hosts=[*hosts, *settings.hosts], origins=settings.origins, a_minute=settings.turns_a_minute
     )
     voice = _voice(agent, house, access, settings)
+    inbox = Inbox(settings.home / "inbox.sqlite", open_cipher(settings)) if connectors else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        desks = [Desk(house, one, inbox, locale=settings.locale) for one in connectors] if inbox is not None else []
+        with contextlib.closing(inbox) if inbox is not None else contextlib.nullcontext():
+            async with at_work(desks):
+                yield
         if voice is not None:
             await voice.close()
 
-    return make_app(house, access, lifespan=lifespan, voice=voice.router if voice is not None else None)
+    routers = [router for one in connectors if (router := getattr(one, "router", None)) is not None]
+    routes = voice.router if voice is not None else None
+    return make_app(house, access, lifespan=lifespan, voice=routes, chats=routers)
 
 
 def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any:

@@ -239,9 +239,10 @@ async def test_a_desk_that_is_run_again_goes_on(at, paper, monkeypatch):
     inbox = Inbox(at.home / "inbox.sqlite")
     inbox.keep("paper", message())
     desk = Desk(at.host, paper, inbox, settle_s=0.02)
-    with monkeypatch.context() as broken, pytest.raises(ConnectionError):
+    with monkeypatch.context() as broken:
         broken.setattr(paper, "run", fails)
-        await desk.run()
+        with pytest.raises(ConnectionError):
+            await desk.run()
     running = asyncio.create_task(desk.run())
     assert await paper.until(1) == [REPLY]
     running.cancel()
