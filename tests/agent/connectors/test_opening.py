@@ -47,7 +47,7 @@ def test_tokens_are_not_shown(settings):
 
 
 def test_slack_without_its_second_secret_is_told_in_a_sentence(settings):
-    with pytest.raises(SetupError, match="EMOX_SLACK_APP_TOKEN .* EMOX_SLACK_SIGNING_SECRET"):
+    with pytest.raises(SetupError, match=r"EMOX_SLACK_APP_TOKEN .* EMOX_SLACK_SIGNING_SECRET"):
         open_connectors(settings(slack_bot_token="xoxb-1"))
 
 
