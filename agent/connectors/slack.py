@@ -49,6 +49,9 @@ PING_S = 10.0
 LOST_PINGS = 6
 """After so many checks without a connection all is begun anew."""
 
+STATUS_S = 3.0
+"""The answer waits no longer for it to be announced."""
+
 THREADS = 1000
 """Threads of which is known whether the agent takes part; the others are looked up."""
 
@@ -199,9 +202,10 @@ class SlackConnector:
         channel, thread = _parts(chat)
         if thread and channel.startswith("D") and self._has_status:
             try:
-                await self._client.assistant_threads_setStatus(
-                    channel_id=channel, thread_ts=thread, status="is typing…"
-                )
+                async with asyncio.timeout(STATUS_S):
+                    await self._client.assistant_threads_setStatus(
+                        channel_id=channel, thread_ts=thread, status="is typing…"
+                    )
             except SlackApiError:
                 self._has_status = False  # the app is no assistant
             except Exception as error:

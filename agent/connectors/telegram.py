@@ -69,6 +69,7 @@ class TelegramConnector:
         logging.getLogger("httpx").setLevel(logging.WARNING)
         logging.getLogger("telegram").setLevel(logging.CRITICAL)
         request = HTTPXRequest(read_timeout=ANSWER_S, connect_timeout=10.0, pool_timeout=ANSWER_S)
+        url = url.rstrip("/")
         self._bot = Bot(token, f"{url}/bot", f"{url}/file/bot", request=request)
         self._backoff = backoff or Backoff()
 

@@ -370,6 +370,16 @@ async def test_the_agent_is_silent_where_it_was_told_to_be(at, paper):
     assert at.store.count("paper:ann") == 1
 
 
+async def test_silence_in_a_place_is_silence_in_its_threads(at, paper):
+    async with desk_of(at, paper) as inbox:
+        await paper.deliver(message("1", "/quiet", chat="room"), message("2", "/quiet", chat="hall/1"))
+        await paper.until(2)
+        await paper.deliver(*(message(id, chat=chat) for id, chat in (("3", "room/1"), ("4", "hall/1"), ("5", "hall"))))
+        await paper.until(3)
+        await emptied(inbox)
+    assert paper.sent[2:] == [("hall", REPLY)]
+
+
 @pytest.mark.parametrize("text", ["a. b. c", "word " * 300, "x" * 500, "line\n\nline\n" * 40, ""])
 def test_long_text_is_cut_without_losing_a_word(text):
     parts = chunks(text, 100)

@@ -2,14 +2,20 @@
 
 import asyncio
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.connectors.backoff import Backoff
+from agent.connectors.commands import command_in
 from agent.connectors.opening import configured, open_connectors
 from agent.connectors.watch import at_work, keep_running
 from agent.doctor import examine
 from agent.settings import SetupError, load_settings
+
+DOCS = Path(__file__).parents[3] / "docs" / "chat.md"
 
 
 @pytest.fixture
@@ -74,6 +80,14 @@ def test_doctor_says_which_platforms_are_configured_and_no_token(settings, monke
     assert {item["fix"] for item in report["missing"]} >= {"pip install 'emox[telegram]'"}
     assert any("EMOX_SLACK_APP_TOKEN" in item["fix"] for item in report["missing"])
     assert "hidden" not in str(report)
+
+
+def test_the_documented_manifest_of_slack_names_commands_that_there_are():
+    manifest = yaml.safe_load(textwrap.dedent(DOCS.read_text().split("```yaml\n")[1].split("```")[0]))
+    commands = manifest["features"]["slash_commands"]
+    assert {command_in(one["command"]).name for one in commands} == {
+        "agree", "disagree", "memory", "forget", "export", "quiet",
+    }  # fmt: skip
 
 
 def test_waits_double_and_begin_anew_when_all_is_well():
