@@ -22,6 +22,7 @@ from typing import Any, Self, cast
 import numpy as np
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Overwrite
 
 from memory.digest import digest
@@ -41,6 +42,7 @@ from .settings import SetupError
 from .speaking import Voice
 from .speech import STYLES, Audio, Speaker, write_wav
 from .state import DIALOGUE_LINES, LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, new_turn
+from .subgraph import Said, Turn, as_subgraph
 
 Step = tuple[float, str | Audio | Exception | AllSpoken | dict[str, Any]]
 """When (`time.perf_counter`), and what was done: a piece of the reply, a sentence as sound or why there is none, or
@@ -77,15 +79,16 @@ class Agent(AbstractContextManager["Agent"]):
         self._turns = TurnBuffer()
         self._caught_up: set[tuple[str, str]] = set()
         self._afterthoughts = Afterthoughts()
-        self._graph = build_graph(
+        self._build = partial(
+            build_graph,
             turns=self._turns,
             ears=ears,
             model=model,
             store=store,
             reply_model=reply_model or NanoEmoxReply(model),
             locale=locale,
-            checkpointer=checkpointer,
         )
+        self._graph = self._build(checkpointer=checkpointer)
 
     @cached_property
     def speaker(self) -> Speaker:
@@ -264,8 +267,10 @@ class Agent(AbstractContextManager["Agent"]):
             if voice is not None:
                 voice.finish()
                 voice.join()
-        user, thread_id = state["user"], state["thread_id"]
-        self._afterthoughts.add(lambda: digest(self.store, user, thread_id), state["turn_id"])
+        self._reflect(state["user"], state["thread_id"], state["turn_id"])
+
+    def _reflect(self, user: str, thread_id: str, turn_id: str) -> None:
+        self._afterthoughts.add(lambda: digest(self.store, user, thread_id), turn_id)
 
     async def turn(self, text: str | None = None, **options: Any) -> AsyncGenerator[Event]:
         """`events` for asyncio: the turn runs in a thread of its own and does not block the loop."""
@@ -279,6 +284,13 @@ class Agent(AbstractContextManager["Agent"]):
             if isinstance(event, Finished):
                 return event.result
         raise AssertionError("a turn ends with Finished")
+
+    def as_graph(self) -> CompiledStateGraph[Turn, None, Said, Turn]:
+        """This agent as a LangGraph graph of typed turns, to be a node in another one.
+
+        Its episodes go into this agent's memory; the conversation is kept by the graph that it runs in.
+        """
+        return as_subgraph(self._build(), self._turns, self._consent, self._reflect)
 
     def overhear(self, turn: UserTurn, user: str, thread: str) -> Any:
         """Let the model read, while the person still speaks, what comes before their words; for `events`."""

@@ -95,7 +95,7 @@ class WhisperAsr:
                 loop.
 
         Returns:
-            Words with times on the clip's clock, hardly ever in haste. Where nobody speaks, text and language are empty.
+            Words with times on the clip's clock, seldom in haste. Where nobody speaks, text and language are empty.
         """
         # Asked to detect the language of nothing, Whisper invents one.
         if not in_haste and not self.hears_speech(speech):

@@ -56,7 +56,7 @@ Take = Callable[[Incoming], Awaitable[None]]
 
 
 class Undeliverable(Exception):
-    """The platform will never deliver this: the chat is gone, or the person has turned the agent away."""
+    """The platform will never do this: the chat or the attachment is gone, or the person has turned the agent away."""
 
 
 class Connector(Protocol):

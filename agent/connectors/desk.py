@@ -40,7 +40,8 @@ MAX_BYTES = 20 * 2**20
 
 APOLOGY = "I am sorry, something went wrong on my side, and I could not answer that. Please try again in a while."
 TOO_LARGE = "I am sorry, that file is too large for me: I can take recordings and pictures of up to 20 MB."
-UNFETCHED = "I am sorry, I could not get your file. Please send it again."
+GONE = "I am sorry, I could not get that file any more. Could you send it again?"
+UNSENT = "I am sorry, I cannot send files here."
 UNOPENED = "I have not opened your file: I cannot read files of that kind here."
 SILENT = "I am silent here from now on. /quiet off lets me speak again."
 SPEAKS = "I am here again."
@@ -130,9 +131,8 @@ class Desk:
                     self._begun.discard((message.chat, message.id))
                     return
                 sound = reply.sound
-                if reply.file is not None:
-                    name, content = reply.file
-                    await self._trying(lambda: self._connector.hand(message.chat, name, content))
+                if reply.file is not None and not await self._handed(message, *reply.file):
+                    reply = Reply(UNSENT)
                 kept = self._inbox.answer(kept, platform, chunks(reply.text, self._connector.max_chars))
             for i in range(kept.n_sent, len(kept.answer)):
                 await self._deliver(message, kept.answer[i], f"{message.id}:{i}", begun)
@@ -145,6 +145,14 @@ class Desk:
                 await self._play(message.chat, sound)
         self._inbox.done(platform, message)
         self._begun.discard((message.chat, message.id))
+
+    async def _handed(self, message: Incoming, name: str, content: bytes) -> bool:
+        """Send a file; whether the platform takes it."""
+        try:
+            await self._patiently(lambda: self._connector.hand(message.chat, name, content))
+        except Undeliverable:
+            return False
+        return True
 
     async def _play(self, chat: str, sound: Audio) -> None:
         """Send a voice note once; its words were sent."""
@@ -163,17 +171,17 @@ class Desk:
                 tried = True
                 await self._connector.say(message.chat, text, key)
 
-        await self._trying(attempt)
+        await self._patiently(attempt)
 
-    async def _trying(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """What it gives, trying again while it fails."""
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Do something with the platform, trying again while it fails."""
         for wait_s in self._retries_s:
             try:
                 return await attempt()
             except (Undeliverable, ValueError):
                 raise
             except Exception as error:
-                logger.warning("a call of %s failed: %s", self._connector.name, type(error).__name__)
+                logger.warning("%s failed, and is asked again: %s", self._connector.name, type(error).__name__)
                 await asyncio.sleep(wait_s)
         return await attempt()
 
@@ -239,7 +247,7 @@ class Desk:
             return Reply(TOO_LARGE)
         except Exception as error:
             logger.warning("a file on %s was not fetched: %s", self._connector.name, type(error).__name__)
-            return Reply(UNFETCHED)
+            return Reply(GONE)
         spoken_to = attachment is not None and attachment.kind in ("voice", "video")
         turn = Message(
             user=user,
@@ -276,7 +284,7 @@ class Desk:
     async def _fetched(self, attachment: Attachment) -> bytes:
         if attachment.n_bytes > MAX_BYTES:
             raise ValueError
-        content = await self._trying(lambda: self._connector.fetch(attachment))
+        content = await self._patiently(lambda: self._connector.fetch(attachment))
         if len(content) > MAX_BYTES:
             raise ValueError
         return content

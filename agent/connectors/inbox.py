@@ -88,6 +88,14 @@ class Inbox:
             "select chat, id from messages where platform = ? and state in ('waiting', 'answered')", platform
         )
 
+    def latest(self, platform: str) -> dict[str, str]:
+        """Chat -> id of the last message that was kept of it, the liveliest chats first."""
+        rows = self._do(
+            "select chat, id, max(place) from messages where platform = ? group by chat order by max(place) desc",
+            platform,
+        )
+        return {chat: id for chat, id, _ in rows}
+
     def first(self, platform: str, chat: str) -> Kept | None:
         """The message of a chat that is to be seen to next."""
         rows = self._do(

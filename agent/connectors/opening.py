@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from pydantic import SecretStr
 
+from agent.opening import open_cipher
 from agent.settings import Settings, SetupError
 
 from .connector import Connector
+from .inbox import Inbox
+from .watch import Chats
 
 
-def _telegram(settings: Settings, token: str) -> Connector:
+def _telegram(settings: Settings, token: str, inbox: Inbox) -> Connector:
     from .telegram import URL, TelegramConnector
 
     return TelegramConnector(token, settings.telegram_url or URL)
 
 
-def _slack(settings: Settings, token: str) -> Connector:
+def _slack(settings: Settings, token: str, inbox: Inbox) -> Connector:
     if problem := slack_problem(settings):
         raise SetupError(problem)
     from .slack import URL, SlackConnector
@@ -31,13 +35,13 @@ def _slack(settings: Settings, token: str) -> Connector:
     )
 
 
-def _discord(settings: Settings, token: str) -> Connector:
-    from .discord import DiscordConnector  # type: ignore[import-not-found,unused-ignore]
+def _discord(settings: Settings, token: str, inbox: Inbox) -> Connector:
+    from .discord import DiscordConnector
 
-    return DiscordConnector(token)
+    return DiscordConnector(token, lambda: inbox.latest("discord"))
 
 
-PLATFORMS: dict[str, Callable[[Settings, str], Connector]] = {
+PLATFORMS: dict[str, Callable[[Settings, str, Inbox], Connector]] = {
     "discord": _discord,
     "slack": _slack,
     "telegram": _telegram,
@@ -67,19 +71,29 @@ def slack_problem(settings: Settings) -> str | None:
     return None
 
 
-def open_connectors(settings: Settings) -> list[Connector]:
-    """One for each platform that is configured; none of them connects yet.
+def open_chats(settings: Settings) -> Chats | None:
+    """The platforms that are configured, not yet connected; None if none is.
 
     Raises:
-        SetupError: a library is missing, or a platform needs another secret.
+        SetupError: a library is missing, a platform needs another secret, or the inbox cannot be opened.
+        MemoryStoreError: the key of the memory cannot be used.
     """
-    opened = []
-    for name, token in configured(settings).items():
-        try:
-            opened.append(PLATFORMS[name](settings, token))
-        except ImportError as error:
-            raise SetupError(f"{name} needs more libraries ({error}): pip install 'emox[{name}]'") from None
-    return opened
+    tokens = configured(settings)
+    if not tokens:
+        return None
+    with contextlib.ExitStack() as opened:
+        inbox = Inbox(settings.home / "inbox.sqlite", open_cipher(settings))
+        opened.callback(inbox.close)
+        connectors = [_open(name, settings, token, inbox) for name, token in tokens.items()]
+        opened.pop_all()
+        return Chats(connectors, inbox)
+
+
+def _open(name: str, settings: Settings, token: str, inbox: Inbox) -> Connector:
+    try:
+        return PLATFORMS[name](settings, token, inbox)
+    except ImportError as error:
+        raise SetupError(f"{name} needs more libraries ({error}): pip install 'emox[{name}]'") from None
 
 
 def _told(secret: SecretStr | None) -> str | None:

@@ -32,7 +32,7 @@ from agent.care import Consent
 from agent.speech import Audio
 
 from .connector import Attachment, Incoming, Take, Undeliverable
-from .voice_note import ogg_opus
+from .opus import ogg_opus
 
 logger = logging.getLogger(__name__)
 

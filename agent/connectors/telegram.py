@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
+
+os.environ.setdefault("PTB_TIMEDELTA", "true")  # times as timedeltas, without a warning at each
 
 from telegram import Bot, LinkPreviewOptions, Message, Update
 from telegram.error import (
@@ -33,7 +36,7 @@ from agent.speech import Audio
 from .backoff import Backoff
 from .commands import command_in
 from .connector import Attachment, Incoming, Take, Undeliverable
-from .voice_note import ogg_opus
+from .opus import ogg_opus
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Desks at work beside a server: one that fails is begun again, later each time, and the others do not notice."""
+"""The chat platforms of a server, each at its desk: one that fails is begun again, and the others do not notice."""
 
 from __future__ import annotations
 
@@ -7,14 +7,43 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from agent.host import Host
 
 from .backoff import Backoff
+from .connector import Connector
 from .desk import Desk
+from .inbox import Inbox
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 300.0
 """Before a platform is tried again; one that worked for so long is tried again at once."""
+
+
+@dataclass(frozen=True)
+class Chats:
+    """Platforms, and the inbox that they share."""
+
+    connectors: Sequence[Connector]
+    inbox: Inbox
+
+    @property
+    def names(self) -> str:
+        """For a person to read."""
+        return ", ".join(one.name for one in self.connectors)
+
+    @property
+    def routers(self) -> list[Any]:
+        """Routes of a server by which platforms deliver; most need none."""
+        return [router for one in self.connectors if (router := getattr(one, "router", None)) is not None]
+
+    def answered_by(self, host: Host, locale: str) -> AbstractAsyncContextManager[None]:
+        """All are answered while this is entered; `locale` chooses helplines."""
+        return at_work([Desk(host, one, self.inbox, locale=locale) for one in self.connectors])
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -14,13 +14,10 @@ from fastapi import FastAPI
 from rich.console import Console
 from starlette.requests import HTTPConnection
 
-from agent.connectors.connector import Connector
-from agent.connectors.desk import Desk
-from agent.connectors.inbox import Inbox
-from agent.connectors.opening import open_connectors
-from agent.connectors.watch import at_work
+from agent.connectors.opening import open_chats
+from agent.connectors.watch import Chats
 from agent.host import Host
-from agent.opening import open_cipher, open_ears
+from agent.opening import open_ears
 from agent.people import People
 from agent.session import Agent
 from agent.settings import Settings, SetupError
@@ -49,8 +46,10 @@ def serve(
     Raises:
         SetupError: the address cannot be used, or would let in anybody, or a chat platform cannot be set up.
     """
-    connectors = open_connectors(settings)
     with ExitStack() as opened:
+        chats = open_chats(settings)
+        if chats is not None:
+            opened.callback(chats.inbox.close)
         people = opened.enter_context(contextlib.closing(People(settings.home / "people.sqlite")))
         if not is_here(host) and not people.tokens():
             raise SetupError(
@@ -65,11 +64,11 @@ def serve(
             ) from None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn passes it on; the memory is closed first
         agent = opened.enter_context(wake())
-        app = app_of(agent, people, settings, hosts=[host], user=user, connectors=connectors)
+        app = app_of(agent, people, settings, hosts=[host], user=user, chats=chats)
         shown = f"[{host}]" if ":" in host else host
         console.print(f"Open http://{shown}:{listener.getsockname()[1]}/ in a browser; Ctrl-C ends it.")
-        if connectors:
-            console.print(f"It answers on {', '.join(one.name for one in connectors)}, too.")
+        if chats is not None:
+            console.print(f"It answers on {chats.names}, too.")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, ws_max_size=2**20, timeout_graceful_shutdown=STOP_S,
             server_header=False, proxy_headers=False,
@@ -85,9 +84,9 @@ def app_of(
     *,
     hosts: list[str],
     user: str,
-    connectors: Sequence[Connector] = (),
+    chats: Chats | None = None,
 ) -> FastAPI:
-    """The server of an agent, with live voice where Pipecat is installed, and with desks of chat platforms."""
+    """The server of an agent, with live voice where Pipecat is installed, and on chat platforms."""
     house = Host(
         agent,
         people,
@@ -100,20 +99,16 @@ def app_of(
         people, alone=user, hosts=[*hosts, *settings.hosts], origins=settings.origins, a_minute=settings.turns_a_minute
     )
     voice = _voice(agent, house, access, settings)
-    inbox = Inbox(settings.home / "inbox.sqlite", open_cipher(settings)) if connectors else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        desks = [Desk(house, one, inbox, locale=settings.locale) for one in connectors] if inbox is not None else []
-        with contextlib.closing(inbox) if inbox is not None else contextlib.nullcontext():
-            async with at_work(desks):
-                yield
+        async with chats.answered_by(house, settings.locale) if chats is not None else contextlib.nullcontext():
+            yield
         if voice is not None:
             await voice.close()
 
-    routers = [router for one in connectors if (router := getattr(one, "router", None)) is not None]
     routes = voice.router if voice is not None else None
-    return make_app(house, access, lifespan=lifespan, voice=routes, chats=routers)
+    return make_app(house, access, lifespan=lifespan, voice=routes, chats=chats.routers if chats is not None else ())
 
 
 def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any:

@@ -504,3 +504,28 @@ def test_files_of_a_clip_turn_stay_where_they_are(clip: Path):
     before = clip.read_bytes()
     agent_of(consent=Consent(voice=True)).ask(clip=clip)
     assert clip.read_bytes() == before
+
+
+def test_a_dialogue_that_was_left_behind_its_memory_is_caught_up_with():
+    """A process may be killed after a turn was remembered and before its dialogue was kept."""
+    store, saver = InMemoryStore(FakeEmbedder()), InMemorySaver(serde=serializer())
+    agent_of(store=store, checkpointer=saver).ask("The first.", user="ann", thread="x")
+    store.add(
+        episode_of("lost", "The second.", user="ann", thread_id="x", at=datetime.now(UTC), reply="Oh.", cut_off=True)
+    )
+    store.add(episode_of("other", "Elsewhere.", user="ann", thread_id="y", at=datetime.now(UTC)))
+    model = FakeModel()
+    again = agent_of(model, store=store, checkpointer=saver)
+    again.ask("The third.", user="ann", thread="x")
+    again.ask("The fourth.", user="ann", thread="x")
+    lines = ["The first.", "I hear you. Tell me more?", "The second.", "Oh. —"]
+    assert [line.text for line in model.histories[0]] == lines
+    assert [line.text for line in model.histories[1]] == [*lines, "The third.", "I hear you. Tell me more?"]
+
+
+def test_a_dialogue_that_was_begun_afresh_stays_so():
+    store = InMemoryStore(FakeEmbedder())
+    agent_of(store=store).ask("The first.", user="ann", thread="x")
+    model = FakeModel()
+    agent_of(model, store=store).ask("The second.", user="ann", thread="x")
+    assert model.histories == [()]

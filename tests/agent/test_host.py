@@ -59,6 +59,8 @@ async def test_turns_of_one_conversation_are_answered_one_after_the_other(waitin
 async def test_so_many_run_at_once_the_next_wait_and_more_are_turned_away(waiting):
     tasks = [ask(waiting, user=user) for user in ("a", "b", "c", "d")]
     await until(lambda: len(waiting.model.read) == 2)
+    await asyncio.sleep(0.05)
+    assert len(waiting.model.read) == 2
     with pytest.raises(Busy) as busy:
         await ask(waiting, user="e")
     assert busy.value.retry_after_s >= 1
@@ -163,3 +165,14 @@ async def test_numbers_are_counted_when_a_turn_is_over(tmp_path):
         at.host.on_finished = seen.append
         await ask(at)
     assert [type(event) for event in seen] == [Finished]
+
+
+async def test_others_go_on_talking_while_somebody_is_forgotten(tmp_path):
+    with house(tmp_path, at_once=8, waiting=100, each=100) as at:
+        await ask(at, user="ann")
+        turns = [ask(at, user="ben", thread=str(i)) for i in range(40)]
+        for _ in range(5):
+            await at.host.forget("ann", all=True)
+            await ask(at, user="ann")
+        await asyncio.gather(*turns)
+        assert at.store.count("ben") == 40

@@ -1,7 +1,7 @@
 """A platform that a test plays: what is sent to it stays in `sent`, and it fails when told to.
 
 `failing` holds what its next calls of `say` raise, `losing` what they raise after the message got through, and
-`unfetched` what its next calls of `fetch` raise.
+`refusing` what its next calls of `fetch` and `hand` raise.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Paper:
         self.asked: list[tuple[str, str]] = []
         self.failing: list[Exception] = []
         self.losing: list[Exception] = []
-        self.unfetched: list[Exception] = []
+        self.refusing: list[Exception] = []
         self.attachments: dict[str, bytes] = {}
         self._take: asyncio.Future[Take] = asyncio.get_running_loop().create_future()
 
@@ -42,8 +42,8 @@ class Paper:
             await (await self._take)(message)
 
     async def fetch(self, attachment: Attachment) -> bytes:
-        if self.unfetched:
-            raise self.unfetched.pop(0)
+        if self.refusing:
+            raise self.refusing.pop(0)
         return self.attachments[attachment.ref]
 
     async def say(self, chat: str, text: str, key: str) -> None:
@@ -62,6 +62,8 @@ class Paper:
         self.played.append((chat, sound))
 
     async def hand(self, chat: str, name: str, content: bytes) -> None:
+        if self.refusing:
+            raise self.refusing.pop(0)
         self.files.append((chat, name, content))
 
     @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from agent.care import Consent
 from agent.connectors.connector import Attachment, Incoming, Undeliverable
-from agent.connectors.desk import APOLOGY, MAX_BYTES, SILENT, TOO_LARGE, UNFETCHED, UNOPENED, Desk, chunks
+from agent.connectors.desk import APOLOGY, GONE, MAX_BYTES, SILENT, TOO_LARGE, UNOPENED, UNSENT, Desk, chunks
 from agent.connectors.inbox import Inbox
 from memory.cipher import Cipher, new_key
 from tests.agent.connectors.paper import Paper
@@ -77,8 +77,10 @@ async def test_the_same_message_is_answered_once(at, paper):
 
 
 async def test_messages_that_arrive_out_of_order_are_answered_in_order(at, paper):
-    async with desk_of(at, paper, settle_s=0.1):
-        await paper.deliver(message("2", "second"), message("1", "first"), message("3", "third"))
+    async with desk_of(at, paper, settle_s=0.2):
+        await paper.deliver(message("1", "second", order=2))
+        await asyncio.sleep(0.05)
+        await paper.deliver(message("2", "first", order=1), message("3", "third", order=3))
         await paper.until(3)
     assert [episode.text for episode in reversed(at.store.list("paper:ann"))] == ["first", "second", "third"]
 
@@ -276,23 +278,39 @@ async def test_a_start_is_answered_by_what_the_agent_is(tmp_path, paper):
     assert "/memory" in texts[2]
 
 
-async def test_a_file_that_is_not_fetched_at_once_is_tried_again(at, paper):
+async def test_an_attachment_that_cannot_be_fetched_yet_is_fetched_again(at, paper):
     paper.attachments["note"] = sound()
-    paper.unfetched = [ConnectionError()]
+    paper.refusing = [ConnectionError()]
     async with desk_of(at, paper):
         await paper.deliver(message(text="", attachment=Attachment("voice", "note")))
         assert await paper.until(1) == [REPLY]
 
 
-async def test_a_file_that_cannot_be_fetched_is_told_and_blocks_nothing(at, paper):
-    paper.unfetched = [ConnectionError()] * 3
+@pytest.mark.parametrize("errors", [[Undeliverable()], [ConnectionError()] * 3])
+async def test_an_attachment_that_is_gone_blocks_nothing(at, paper, errors):
+    paper.refusing = errors.copy()
     async with desk_of(at, paper):
         await paper.deliver(message("1", "", attachment=Attachment("voice", "note")), message("2"))
-        assert await paper.until(2) == [UNFETCHED, REPLY]
+        assert await paper.until(2) == [GONE, REPLY]
+
+
+async def test_a_file_that_cannot_be_sent_is_told_and_blocks_nothing(at, paper):
+    paper.refusing = [ConnectionError(), Undeliverable()]
+    async with desk_of(at, paper):
+        await paper.deliver(message("1", "/export"), message("2"))
+        assert await paper.until(2) == [UNSENT, REPLY]
+
+
+async def test_the_last_message_of_each_chat_is_known_after_its_answer(at, paper):
+    async with desk_of(at, paper) as inbox:
+        await paper.deliver(message("2"), message("1"), message("7", chat="club"))
+        await paper.until(3)
+    assert inbox.latest("paper") == {"club": "7", "home": "2"}
+    assert inbox.latest("other") == {}
 
 
 async def test_files_of_other_kinds_are_not_opened_and_their_words_are_read(at, paper):
-    paper.unfetched = [AssertionError()] * 5
+    paper.refusing = [AssertionError()] * 5
     file = Attachment("file", "report.pdf", 10)
     async with desk_of(at, paper):
         await paper.deliver(message("1", "", attachment=file), message("2", attachment=file))

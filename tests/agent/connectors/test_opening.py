@@ -10,7 +10,7 @@ import yaml
 
 from agent.connectors.backoff import Backoff
 from agent.connectors.commands import command_in
-from agent.connectors.opening import configured, open_connectors
+from agent.connectors.opening import configured, open_chats
 from agent.connectors.watch import at_work, keep_running
 from agent.doctor import examine
 from agent.settings import SetupError, load_settings
@@ -32,7 +32,7 @@ def settings(tmp_path, monkeypatch):
 
 
 def test_without_tokens_there_are_no_platforms(settings):
-    assert open_connectors(settings(telegram_token=" ", slack_app_token="xapp-1")) == []
+    assert open_chats(settings(telegram_token=" ", slack_app_token="xapp-1")) is None
 
 
 def test_a_token_in_the_environment_opens_its_platform(settings):
@@ -40,10 +40,10 @@ def test_a_token_in_the_environment_opens_its_platform(settings):
     pytest.importorskip("slack_bolt", reason="slack-bolt is not installed")
     pytest.importorskip("fastapi", reason="fastapi is not installed")
     found = settings(telegram_token="1:a", slack_bot_token="xoxb-1", slack_signing_secret="s", slack_voice="true")
-    slack, telegram = open_connectors(found)
-    assert (slack.name, telegram.name) == ("slack", "telegram")
-    assert slack.router is not None
-    assert slack.most.voice
+    chats = open_chats(found)
+    assert chats.names == "slack, telegram"
+    assert len(chats.routers) == 1
+    assert chats.connectors[0].most.voice
 
 
 def test_tokens_are_not_shown(settings):
@@ -54,7 +54,7 @@ def test_tokens_are_not_shown(settings):
 
 def test_slack_without_its_second_secret_is_told_in_a_sentence(settings):
     with pytest.raises(SetupError, match=r"EMOX_SLACK_APP_TOKEN .* EMOX_SLACK_SIGNING_SECRET"):
-        open_connectors(settings(slack_bot_token="xoxb-1"))
+        open_chats(settings(slack_bot_token="xoxb-1"))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_missing_library_names_its_extra(settings, monkeypatch, name, library,
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(SetupError, match=rf"pip install 'emox\[{name}\]'"):
-        open_connectors(settings(**variables))
+        open_chats(settings(**variables))
 
 
 def test_doctor_says_which_platforms_are_configured_and_no_token(settings, monkeypatch):

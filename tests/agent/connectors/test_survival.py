@@ -31,7 +31,7 @@ from tests.agent.connectors.telegram_double import TOKEN, TelegramDouble
 from tests.agent.light_emox import open_light
 
 REPO = Path(__file__).parents[3]
-KILLS = int(os.environ.get("EMOX_KILLS", "3"))
+KILLS = int(os.environ.get("EMOX_KILLS", "2"))
 TURN_S = 0.2
 ANN, BEN = 1, 2
 

@@ -35,7 +35,7 @@ class SlowModel(FakeModel):
 def main() -> None:
     port, seconds = sys.argv[1:]
     slow = mock.patch.multiple(opening, load_model=lambda _: SlowModel(float(seconds)), open_store=light_store)
-    with slow, mock.patch.object(run, "_voice", lambda *_: None):
+    with slow, mock.patch.object(run, "_voice", return_value=None):
         cli.main(["serve", "--port", port])
 
 

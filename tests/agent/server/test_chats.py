@@ -10,7 +10,7 @@ pytest.importorskip("slack_bolt", reason="slack-bolt is not installed")
 pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
 from agent.care import Consent
-from agent.connectors.opening import open_connectors
+from agent.connectors.opening import open_chats
 from agent.server import run
 from agent.settings import Settings
 from tests.agent.connectors.slack_double import BOT_TOKEN, SECRET, SlackDouble, signed
@@ -30,8 +30,8 @@ async def test_the_server_answers_on_its_platforms_as_long_as_it_runs(tmp_path, 
         with house(tmp_path) as at:
             for user in ("telegram:1", "slack:UANN"):
                 at.people.agree(user, Consent())
-            connectors = open_connectors(settings)
-            app = run.app_of(at.host.agent, at.people, settings, hosts=[], user="me", connectors=connectors)
+            chats = open_chats(settings)
+            app = run.app_of(at.host.agent, at.people, settings, hosts=[], user="me", chats=chats)
             async with served(at, app) as address, httpx.AsyncClient(base_url=address) as client:
                 telegram.say("Hello, it is me.")
                 assert (await telegram.until(1))[0].text == REPLY
