@@ -162,7 +162,8 @@ class _Wrapped:
                 started = True
                 route = getattr(scope.get("route"), "path", "page")
                 self._metrics.requests.labels(scope["method"], route, message["status"]).inc()
-                more = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                fresh = {} if _has(message, b"cache-control") else {"Cache-Control": _fresh(route)}
+                more = [(name.lower().encode(), value.encode()) for name, value in (SECURITY_HEADERS | fresh).items()]
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
@@ -172,6 +173,15 @@ class _Wrapped:
             response = _answer(error)
             if not started:
                 await response(scope, receive, send_more)
+
+
+def _has(message: Message, name: bytes) -> bool:
+    return any(one.lower() == name for one, _ in message["headers"])
+
+
+def _fresh(route: str) -> str:
+    """What is somebody's own is kept by no browser; the page's files are, and asked for whether they changed."""
+    return "no-cache" if route == "page" else "no-store"
 
 
 def _version() -> str:

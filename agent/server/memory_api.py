@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from agent import inspection
 from agent.host import Host
 from agent.inspection import time_of
+from memory import privacy
 from memory.errors import MemoryStoreError
 from memory.exchange import export_lines, read_export
 
@@ -44,6 +45,12 @@ class Forgetting(BaseModel):
     about: str | None = Field(None, min_length=1, max_length=1_000)
     person: str | None = Field(None, min_length=1, max_length=200)
     all: bool = False
+
+
+class Preview(BaseModel):
+    """How many episodes would be forgotten."""
+
+    n: int
 
 
 class Imported(BaseModel):
@@ -114,14 +121,29 @@ def correct(id: str, correction: Correction, host: TheHost, user: User) -> Any:
 @router.post("/forget", response_model=inspection.ForgottenDocument, summary="Forget for good, and prove it")
 async def forget(wish: Forgetting, host: TheHost, user: User) -> Any:
     """Every file of the agent is searched for what was said afterwards."""
+    return JSONResponse(inspection.forgotten(user, await host.forget(user, **_chosen(wish)), None))
+
+
+@router.post("/forget/preview", response_model=Preview, summary="How much that would be")
+def preview(wish: Forgetting, host: TheHost, user: User) -> Any:
+    """Nothing is forgotten yet."""
+    what = _chosen(wish)
+    return Preview(n=host.store.count(user) if wish.all else len(privacy.chosen(host.store, user, **what)))
+
+
+def _chosen(wish: Forgetting) -> dict[str, Any]:
+    """What `Host.forget` takes.
+
+    Raises:
+        ValueError: nothing is chosen, or all and a part.
+    """
     bounds = {"since": time_of("since", wish.since), "until": time_of("until", wish.until)}
     chosen = bool(wish.ids) or any(bounds.values()) or wish.about is not None or wish.person is not None
     if chosen == wish.all:
         raise ValueError("say what to forget: ids, since or until, about, person, or all alone")
-    what: dict[str, Any] = {"all": True} if wish.all else {
-        "ids": wish.ids, "about": wish.about, "person": wish.person, **bounds,
-    }  # fmt: skip
-    return JSONResponse(inspection.forgotten(user, await host.forget(user, **what), None))
+    if wish.all:
+        return {"all": True}
+    return {"ids": wish.ids, "about": wish.about, "person": wish.person, **bounds}
 
 
 @router.get(

@@ -122,12 +122,12 @@ def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any
         try:
             access.check_page(connection)
             user = access.user_of(connection)
+            if house.people.consent_of(user) is None:
+                raise Refused(403, "you have not been asked yet what may be read of you: PUT /api/consent first")
         except Refused as error:
             if connection.scope["type"] == "websocket":
                 raise server.Forbidden(str(error)) from None
             raise
-        if house.people.consent_of(user) is None:
-            raise server.Forbidden("you have not been asked yet what may be read of you: PUT /api/consent first")
         return server.Talker(user, caller.thread, server.both(house.consent_of(user), caller.consent))
 
     ears = open_ears(settings)

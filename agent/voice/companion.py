@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pipecat.frames.frames import (
@@ -388,7 +389,8 @@ class Companion(FrameProcessor):
             answer, event = await self._told.get()
             async with self._lock:
                 if isinstance(event, Finished):
-                    self._finish(answer, event.result)
+                    waited = self._finish(answer, event.result)
+                    await self._tell("turn", turn_id=event.result.turn_id, latency_ms=waited)
                 elif answer is self._answer:
                     await self._take(answer, event)
                 elif isinstance(event, Exception):
@@ -404,13 +406,14 @@ class Companion(FrameProcessor):
                 await self.push_frame(Felt(affect), FrameDirection.UPSTREAM)
                 await self._tell(
                     "affect", emotion=affect.emotion, confidence=affect.confidence, valence=affect.valence,
-                    arousal=affect.arousal,
+                    arousal=affect.arousal, evidence=asdict(affect.evidence),
                 )  # fmt: skip
             case Understood():
                 timing.mark("understood")
-            case Planned(plan=plan):
+            case Planned(plan=plan, thought=thought):
                 timing.mark("understood")
-                await self._tell("plan", route=plan.route, strategy=plan.strategy, voice=plan.voice)
+                why = asdict(thought) if thought else None
+                await self._tell("plan", route=plan.route, strategy=plan.strategy, voice=plan.voice, thought=why)
             case ReplyText():
                 timing.mark("first_text")
             case Spoken():
@@ -453,12 +456,14 @@ class Companion(FrameProcessor):
                 await self._fail(answer, TimeoutError())
                 self._before = None  # whoever stalls is not waited for
 
-    def _finish(self, answer: Answer, result: TurnResult) -> None:
+    def _finish(self, answer: Answer, result: TurnResult) -> float | None:
+        """Report a turn that is remembered; how many milliseconds the person waited, if they heard an answer."""
         timing = self._timings.pop(answer, None)
         if timing is None:
-            return
+            return None
         try:
             timing.trace(result.turn_id)
             self._report(result, timing)
         except Exception as error:  # whoever keeps the figures must not end the conversation
             logger.error("turn %s was not reported: %s", result.turn_id, type(error).__name__)
+        return timing.stages_ms().get("latency")

@@ -34,7 +34,7 @@ from pipecat.evals.transport import EvalTransportParams
 from pipecat.runner.types import RunnerArguments, SmallWebRTCRunnerArguments, WebSocketRunnerArguments
 from pipecat.runner.utils import create_transport
 from pipecat.serializers.protobuf import ProtobufFrameSerializer
-from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.transports.base_transport import BaseTransport, TransportParams, VideoInSourceParams
 from pipecat.transports.smallwebrtc.request_handler import (
     SmallWebRTCPatchRequest,
     SmallWebRTCRequest,
@@ -62,6 +62,9 @@ WAITING = 100
 """Sessions asked for by /start that have not connected yet; older ones are forgotten."""
 
 HANDSHAKE_S = 10.0
+
+CAMERA_FPS = 5
+"""Pictures that are looked at in a second; `Hearing` keeps fewer."""
 
 
 def _listed(value: Any) -> Any:
@@ -192,7 +195,10 @@ class VoiceRoutes:
         if "\nm=" not in offer.sdp:
             raise HTTPException(422, "this WebRTC offer cannot be used: its sdp has neither sound nor data")
         if offer.pc_id is None:
-            self._check_room()
+            try:
+                self._check_room()
+            except Refused as error:
+                raise HTTPException(503, str(error)) from None
         request = SmallWebRTCRequest(offer.sdp, offer.type, offer.pc_id, offer.restart_pc)
         try:
             return await self._peers.handle_web_request(request, connected)
@@ -327,8 +333,9 @@ def make_app(
 async def _transport(arguments: RunnerArguments, consent: Consent) -> BaseTransport:
     """How sound and pictures come and go; a camera is not looked at without consent."""
     sound: dict[str, Any] = {"audio_in_enabled": True, "audio_out_enabled": True, "audio_out_10ms_chunks": 2}
+    camera = {"camera": VideoInSourceParams(framerate=CAMERA_FPS)} if consent.face else {}
     params: dict[str, Any] = {
-        "webrtc": lambda: TransportParams(**sound, video_in_enabled=consent.face),
+        "webrtc": lambda: TransportParams(**sound, video_in_enabled=consent.face, video_in_sources=camera),
         "websocket": lambda: FastAPIWebsocketParams(**sound, serializer=ProtobufFrameSerializer()),
         "eval": lambda: EvalTransportParams(**sound),
     }

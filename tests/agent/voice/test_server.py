@@ -23,6 +23,7 @@ from agent.nodes import Ears
 from agent.voice import companion
 from agent.voice.server import MESSAGE_BYTES, both, make_app
 from memory.store import InMemoryStore
+from tests.agent.server.page.invented import InventedModel
 from tests.agent.test_graph import agent_of
 from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker
 
@@ -105,6 +106,23 @@ async def test_a_client_is_greeted_answered_and_remembered():
         (episode,) = server.store.list("ann")
         assert episode.text == SAID
         assert episode.thread_id.startswith("talk-")
+
+
+async def test_a_client_is_told_what_each_source_showed_the_thought_and_which_turn_it_was():
+    async with serving(InventedModel()) as server:
+        async with websockets.connect(f"ws://{server.address}/ws-client?user=ann") as connection:
+            await connection.send(ready())
+            await until(connection, "bot-stopped-speaking")
+            await connection.send(packed("send-text", content=SAID))
+            told = {}
+            while "turn" not in told:
+                data = await until(connection, "server-message")
+                told[data["type"]] = data
+        (episode,) = server.store.list("ann")
+    assert told["affect"]["evidence"]["text"] == episode.affect.evidence.text
+    assert told["affect"]["evidence"]["voice"] is None
+    assert told["plan"]["thought"]["emotion"] == episode.thought.emotion
+    assert told["turn"] == {"type": "turn", "turn_id": episode.id, "latency_ms": None}
 
 
 async def test_a_typed_line_may_ask_for_an_answer_without_sound():
