@@ -106,7 +106,10 @@ class AllSpoken:
 
 @dataclass(frozen=True)
 class TurnResult:
-    """A whole turn, as `emox turn --json` prints it; times in milliseconds, `first_text` and `total` from its start."""
+    """A whole turn, as `emox turn --json` prints it; times in milliseconds, `first_text` and `total` from its start.
+
+    `cut_short` says that the reply may have had more to say than it had tokens for.
+    """
 
     turn_id: str
     thread_id: str
@@ -122,6 +125,7 @@ class TurnResult:
     absent: dict[Modality, Absence] = field(default_factory=dict)
     audio: tuple[Path, float] | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    cut_short: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -196,4 +200,5 @@ def result_of(state: Mapping[str, Any], audio: tuple[Path, float] | None, timing
         absent=dict(state["affect"].absent),
         audio=audio,
         timings_ms=timings_ms,
+        cut_short=state["cut_short"],
     )

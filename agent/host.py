@@ -11,10 +11,10 @@ import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -26,6 +26,7 @@ from model.types import Utterance
 from perception.types import MODALITIES
 
 from . import care
+from .background import in_background
 from .care import Consent, Screening
 from .events import Event, Finished, Heard, Planned, Replied, ReplyText, Started, TurnResult
 from .forgetting import Forgotten, forget
@@ -34,6 +35,8 @@ from .session import Agent
 from .state import Plan
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TEXT_ONLY = Consent()
 """What is read of a person before they were asked: words, without which nothing can be answered."""
@@ -143,15 +146,11 @@ class Host:
         """
         check_name("user", message.user)
         check_name("thread", message.thread)
-        self._admit(message.user)
-        told: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
-        task = asyncio.create_task(self._answer(message, told.put_nowait))
-        self._running[task] = message.user
-        task.add_done_callback(self._running.pop)
-        while (item := await told.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        key = (message.user, message.thread)
+        lock = self._in_order.setdefault(key, asyncio.Lock())
+        told, _ = self._begin(message.user, self._events(message), lock)
+        while (event := await told()) is not None:
+            yield event
 
     async def ask(self, message: Message) -> TurnResult:
         """Answer a message and return what its turn came to; raises as `turn`."""
@@ -160,6 +159,26 @@ class Host:
             if isinstance(event, Finished):
                 result = event.result
         assert result is not None, "a turn ends with Finished"
+        return result
+
+    async def work(self, user: str, items: Generator[T]) -> AsyncGenerator[T]:
+        """Do other work for a person in a thread, yielding what it yields: it waits and counts as a turn does.
+
+        It ends where it next yields something once nobody listens.
+
+        Raises:
+            Busy, Closing: as `turn`.
+        """
+        told, task = self._begin(user, in_background(items))
+        try:
+            while (item := await told()) is not None:
+                yield item
+        finally:
+            task.cancel()
+
+    async def do(self, user: str, work: Callable[[], T]) -> T:
+        """`work`, with one result."""
+        (result,) = [one async for one in self.work(user, (work() for _ in range(1)))]
         return result
 
     def check_open(self) -> None:
@@ -183,24 +202,44 @@ class Host:
     def _later(self, n: int) -> int:
         return max(1, min(round(n / self._at_once), round(TURN_S)))
 
-    async def _answer(self, message: Message, tell: Callable[[Event | BaseException | None], None]) -> None:
-        key = (message.user, message.thread)
-        lock = self._in_order.setdefault(key, asyncio.Lock())
-        end: Exception | None = None
-        try:
-            async with lock, self._room, contextlib.aclosing(self._events(message)) as events:
-                async for event in events:
-                    tell(event)
-                    if isinstance(event, Finished):
-                        self.on_finished(event)
-        except Exception as error:  # for whoever listens
-            logger.info("a turn failed: %s", type(error).__name__)
-            end = error
-        finally:
-            self._here[message.user] -= 1
-            if not self._here[message.user]:
-                del self._here[message.user]
-        tell(end)
+    def _begin(
+        self, user: str, items: AsyncGenerator[T], order: asyncio.Lock | None = None
+    ) -> tuple[Callable[[], Awaitable[T | None]], asyncio.Task[None]]:
+        """Run something in a task of its own as soon as there is room, after what holds `order`.
+
+        Returns what gives its next item, and None at the end; and the task.
+        """
+        self._admit(user)
+        told: asyncio.Queue[T | BaseException | None] = asyncio.Queue()
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._running.pop(task)
+            self._here[user] -= 1
+            if not self._here[user]:
+                del self._here[user]
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                logger.info("a turn or other work failed: %s", type(error).__name__)
+            told.put_nowait(error)
+
+        task = asyncio.create_task(self._run(items, order or asyncio.Lock(), told.put_nowait))
+        self._running[task] = user
+        task.add_done_callback(over)  # which also comes of a task that is cancelled before it starts
+
+        async def following() -> T | None:
+            item = await told.get()
+            if isinstance(item, BaseException):
+                raise item
+            return item
+
+        return following, task
+
+    async def _run(self, items: AsyncGenerator[T], order: asyncio.Lock, tell: Callable[[T], None]) -> None:
+        async with order, self._room, contextlib.aclosing(items):
+            async for item in items:
+                tell(item)
+                if isinstance(item, Finished):
+                    self.on_finished(item)
 
     async def _events(self, message: Message) -> AsyncGenerator[Event]:
         turn_id = turn_id_of(message)
@@ -219,7 +258,7 @@ class Host:
             "dialogue": message.dialogue,
             "max_tokens": message.max_tokens,
         }
-        with _file_of(message.clip) as clip:
+        with file_of(message.clip) as clip:
             async with contextlib.aclosing(self.agent.turn(message.text, clip=clip, **options)) as events:
                 async for event in events:
                     yield event
@@ -260,7 +299,7 @@ def within(consent: Consent, most: Consent | None) -> Consent:
 
 
 @contextlib.contextmanager
-def _file_of(clip: bytes | None) -> Iterator[Path | None]:
+def file_of(clip: bytes | None) -> Iterator[Path | None]:
     """What was sent, as a file that only its owner can read and that is gone afterwards."""
     if clip is None:
         yield None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from memory.store import MemoryStore
 from memory.types import Episode, Query, Recalled
 from memory.when import window_of
-from model.types import STRATEGIES, AffectModel, ModelCard, Utterance
+from model.types import STRATEGIES, AffectModel, CutShort, ModelCard, Utterance
 from perception.asr import Asr
 from perception.errors import PerceptionError
 from perception.face import FaceTracker
@@ -52,10 +52,11 @@ class NothingPerceived(PerceptionError):
 
 @dataclass(frozen=True)
 class Ears:
-    """Recogniser and face finder, built when first needed."""
+    """Recogniser and face finder, built when first needed; `recogniser` is the former's name."""
 
     asr: Callable[[], Asr]
     face_finder: Callable[[], FaceTracker]
+    recogniser: str = "recogniser"
 
 
 def listen(state: TurnState, *, turns: TurnBuffer, ears: Ears) -> TurnState:
@@ -159,8 +160,16 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
         state["text"], dialogue, affect, chosen, state["thought"], memories, live.prefix, live.max_tokens
     )
     pieces: list[str] = []
+    cut_short = False
+
+    def watched(told: Iterator[str]) -> Iterator[str]:
+        nonlocal cut_short
+        for piece in told:
+            cut_short = isinstance(piece, CutShort)
+            yield piece
+
     try:
-        for piece in guarded(reply_model.reply(request)):
+        for piece in guarded(watched(reply_model.reply(request))):
             if live.playback is not None and live.playback.over:
                 break  # the person has broken in, and waits for another answer
             pieces.append(piece)
@@ -171,7 +180,7 @@ def empathize(state: TurnState, *, turns: TurnBuffer, reply_model: ReplyModel) -
         logger.error("turn %s: the reply broke off: %s", state["turn_id"], type(error).__name__)
         pieces.append(BROKEN_OFF)  # somebody may have heard its beginning: the turn was
         live.tell(BROKEN_OFF)
-    return {"reply": "".join(pieces).strip()}
+    return {"reply": "".join(pieces).strip(), "cut_short": cut_short}
 
 
 def reflect(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnState:

@@ -111,7 +111,7 @@ def open_ears(settings: Settings) -> Ears:
 
         return FaceFinder(locate("mtcnn"))
 
-    return Ears(asr, face_finder)
+    return Ears(asr, face_finder, settings.recogniser)
 
 
 def open_speaker(settings: Settings) -> Speaker:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from model.types import STRATEGIES, Affect, AffectModel, ReplyBrief, Thought, Utterance
+from model.types import STRATEGIES, Affect, AffectModel, CutShort, ReplyBrief, Thought, Utterance
 
 from .care import guard_reply
 from .state import Plan
@@ -40,7 +40,7 @@ class ReplyModel(Protocol):
     """Whoever words the reply."""
 
     def reply(self, request: ReplyRequest) -> Iterator[str]:
-        """Stream the reply as pieces of text."""
+        """Stream the reply as pieces of text; `CutShort` is the last where it had no more tokens."""
 
 
 class NanoEmoxReply:
@@ -74,6 +74,8 @@ class ChatModelReply:
         bounds: dict[str, Any] = {} if request.max_tokens is None else {"max_tokens": request.max_tokens}
         for chunk in self._chat.stream(messages, **bounds):
             yield str(chunk.text)
+            if chunk.response_metadata.get("finish_reason") == "length":
+                yield CutShort()
 
 
 def instructions(request: ReplyRequest) -> str:

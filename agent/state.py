@@ -57,6 +57,7 @@ class TurnState(TypedDict, total=False):
     plan: Plan | None
     thought: Thought | None
     reply: str
+    cut_short: bool
 
 
 def checkpoint_id(user: str, thread_id: str) -> str:
@@ -85,6 +86,7 @@ def new_turn(turn_id: str, user: str, thread_id: str, text: str) -> TurnState:
         "plan": None,
         "thought": None,
         "reply": "",
+        "cut_short": False,
     }
 
 

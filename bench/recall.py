@@ -57,7 +57,7 @@ class OnceEmbedder:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._rows: dict[str, np.ndarray] = {}
-        self.dim = embedder.dim
+        self.name, self.dim = embedder.name, embedder.dim
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (N, D), rows of length 1."""

@@ -17,6 +17,10 @@ class Embedder(Protocol):
     """Anything that embeds sentences. A store must be read with the embedder it was written with."""
 
     @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
     def dim(self) -> int:
         """Width D of the embeddings."""
 
@@ -32,6 +36,7 @@ class MiniLmEmbedder:
     several times: to recall by, to look for facts, and to be kept.
     """
 
+    name = "all-MiniLM-L6-v2"
     dim = 384
     n_remembered = 8
 

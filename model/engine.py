@@ -27,6 +27,7 @@ from .types import (
     INTENTS,
     SENTIMENTS,
     Affect,
+    CutShort,
     Evidence,
     ModelCard,
     ReplyBrief,
@@ -338,6 +339,8 @@ class LocalModel:
             if not text.endswith("\ufffd"):  # half of a character: wait for the rest
                 yield text[told:]
                 told = len(text)
+        if len(tokens) >= brief.max_tokens:
+            yield CutShort()
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]

@@ -126,6 +126,12 @@ class ReplyBrief:
     max_tokens: int = 64
 
 
+class CutShort(str):
+    """An empty last piece of a reply that may have had more to say than it had tokens for."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Which model answers: `modalities` are those whose adapters were trained; others are not read."""
@@ -168,4 +174,4 @@ class AffectModel(Protocol):
         """
 
     def empathize(self, prefix: Any, brief: ReplyBrief) -> Iterator[str]:
-        """Level 3: the reply, streamed as pieces of text."""
+        """Level 3: the reply, streamed as pieces of text; `CutShort` is the last where `brief.max_tokens` ended it."""

@@ -2,6 +2,7 @@
 
     PerceptionError          its text is one sentence for the person: what is wrong, what to do
     ├── TextError            typed text that cannot be used
+    │   └── TextTooLong      longer than the limit
     └── MediaError           a clip that cannot be used
         ├── UnreadableMedia  missing, empty, damaged, cut short, or no sound or picture at all
         ├── TooLarge         longer or bigger than the limits
@@ -17,6 +18,10 @@ class PerceptionError(ValueError):
 
 class TextError(PerceptionError):
     """Typed text that cannot be used."""
+
+
+class TextTooLong(TextError):
+    """Longer than the limit."""
 
 
 class MediaError(PerceptionError):

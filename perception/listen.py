@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import TextError
+from .errors import TextError, TextTooLong
 from .types import MODALITIES, Absence, Modality, UserTurn
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def clean_text(text: str) -> str:
         TextError: it is too long, or holds what is left of bytes that were not UTF-8.
     """
     if len(text) > MAX_CHARACTERS:
-        raise TextError(f"the text has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}; shorten it")
+        raise TextTooLong(f"the text has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}; shorten it")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:  # undecodable bytes of a command line arrive as lone surrogates

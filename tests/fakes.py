@@ -15,7 +15,7 @@ from agent.sentences import speakable, split_sentences
 from agent.speech import Audio, VoiceStyle
 from agent.word_timing import SpokenWord, pair_words
 from memory.types import Episode
-from model.types import CIRCUMPLEX, EMOTIONS, INTENTS, Affect, ModelCard, ReplyBrief, Understanding, Utterance
+from model.types import CIRCUMPLEX, EMOTIONS, INTENTS, Affect, CutShort, ModelCard, ReplyBrief, Understanding, Utterance
 from perception.types import Faces, Frames, Modality, Speech, Transcript, UserTurn, Word
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -24,6 +24,7 @@ from perception.types import Faces, Frames, Modality, Speech, Transcript, UserTu
 class FakeEmbedder:
     """Sentences that share words are alike: each word is a fixed random direction, a sentence their unit sum."""
 
+    name = "fake-embedder"
     dim = 64
 
     def __init__(self) -> None:
@@ -119,7 +120,10 @@ class FakeSpeaker:
 
 
 class FakeModel:
-    """An `AffectModel` that feels what its words name, answers with a script and writes down its calls."""
+    """An `AffectModel` that feels what its words name, answers with a script and writes down its calls.
+
+    A word is a token; the script is cut only where less than usual is asked for.
+    """
 
     def __init__(
         self, reply: str = "I hear you. Tell me more?", modalities: Iterable[Modality] = ("text", "voice", "face")
@@ -155,4 +159,7 @@ class FakeModel:
     def empathize(self, prefix: UserTurn, brief: ReplyBrief) -> Iterator[str]:
         self.calls.append("empathize")
         self.briefs.append(brief)
-        yield from re.findall(r"\s*\S+", self.reply)
+        words = re.findall(r"\s*\S+", self.reply)
+        yield from words[: brief.max_tokens] if brief.max_tokens < ReplyBrief.max_tokens else words
+        if len(words) >= brief.max_tokens < ReplyBrief.max_tokens:
+            yield CutShort()

@@ -10,26 +10,29 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, WebSocketException
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.host import Host
 
-from . import memory_api, turns_api
-from .access import Access
+if TYPE_CHECKING:
+    from agent.voice.server import VoiceRoutes
+
+from . import memory_api, openai_api, openai_errors, turns_api
+from .access import Access, Refused
 from .errors import problem_of
 from .metrics import Metrics
-from .seam import User
+from .seam import User, problems, user_of
 
 BODY_BYTES = 34 * 2**20
 """No request is longer: a clip of 25 MiB, which base64 makes a third longer."""
@@ -44,31 +47,18 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(self), geolocation=()",
 }
 
+TOKEN = [Depends(HTTPBearer(auto_error=False, description="A token of `emox token new`; not needed without any."))]
+"""Only for the document: `User` decides."""
 
-class Problem(BaseModel):
-    """What is wrong, and what to do."""
-
-    detail: str
-
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": why}
-    for status, why in {
-        401: "No valid token came along.",
-        403: "Another web site's page asks, or what is asked for needs consent.",
-        413: "The request is too long.",
-        422: "The request cannot be used.",
-        429: "Too much is asked at once; Retry-After says when to ask again.",
-        503: "The agent is stopping, or its memory cannot do its work; Retry-After says when to ask again.",
-    }.items()
-}
+ANY = problems(400, 401, 403, 413, 422, 429, 503)
+"""What can be wrong with any request that is about a person."""
 
 
 def make_app(
     host: Host,
     access: Access,
     *,
-    voice: APIRouter | None = None,
+    voice: VoiceRoutes | None = None,
     chats: Sequence[APIRouter] = (),
     lifespan: Callable[[FastAPI], Any] | None = None,
 ) -> FastAPI:
@@ -89,7 +79,12 @@ def make_app(
         await host.close()
 
     async def check_page(connection: HTTPConnection) -> None:
-        access.check_page(connection)
+        try:
+            access.check_page(connection)
+        except Refused as error:
+            if connection.scope["type"] == "websocket":
+                raise WebSocketException(1008, str(error)) from None
+            raise
 
     app = FastAPI(
         title="emox",
@@ -97,13 +92,12 @@ def make_app(
         version=_version(),
         lifespan=running,
         dependencies=[Depends(check_page)],
-        responses=PROBLEMS,
-        max_body_size=BODY_BYTES,
         docs_url=None,  # these pages fetch their scripts from elsewhere
         redoc_url=None,
         telemetry={"auto_configure": False, "logs": False},
     )
     app.state.host, app.state.access = host, access
+    app.state.greeted = {}
     metrics = Metrics(host)
     app.add_middleware(_Wrapped, metrics=metrics)
     app.add_middleware(CORSMiddleware, allow_origins=access.origins, allow_methods=["*"], allow_headers=["*"])
@@ -111,38 +105,50 @@ def make_app(
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(HTTPException)
     async def on_problem(request: Request, error: Exception) -> Response:
-        return _answer(error)
+        return _answer(request.scope, error)
 
-    @app.get("/health", tags=["operation"], summary="Whether the server is alive")
+    @app.get("/health", tags=["operation"], summary="Whether the server is alive", responses=problems(403))
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready", tags=["operation"], summary="Whether it takes turns now")
+    @app.get("/ready", tags=["operation"], summary="Whether it takes turns now", responses=problems(403, 503))
     async def ready() -> dict[str, str]:
         host.check_open()
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["operation"], summary="Numbers for Prometheus", response_class=Response)
+    @app.get(
+        "/metrics", tags=["operation"], summary="Numbers for Prometheus", response_class=Response, dependencies=TOKEN,
+        responses=problems(401, 403, 429) | {200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+    )  # fmt: skip
     async def numbers(user: User) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(turns_api.router)
-    app.include_router(memory_api.router)
-    for router in (*([voice] if voice is not None else []), *chats):
+    app.include_router(turns_api.router, responses=ANY, dependencies=TOKEN)
+    app.include_router(memory_api.router, responses=ANY, dependencies=TOKEN)
+    app.include_router(openai_api.router, dependencies=TOKEN)
+    if voice is not None:
+        app.include_router(voice.router, responses=ANY, dependencies=[*TOKEN, Depends(user_of)])
+        app.include_router(voice.sockets)
+    for router in chats:
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=WEB, html=True))
+    if WEB.is_dir():  # whoever only wants the API may leave the page out
+        app.mount("/", StaticFiles(directory=WEB, html=True))
+    app.openapi = lambda: openai_errors.without_422(FastAPI.openapi(app))  # type: ignore[method-assign]
     return app
 
 
-def _answer(error: Exception) -> JSONResponse:
+def _answer(scope: Scope, error: Exception) -> JSONResponse:
+    if scope["path"].startswith("/v1/"):
+        return openai_errors.response_of(error)
     problem = problem_of(error)
     return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
 
 
 class _Wrapped:
-    """Turns errors into answers, counts responses, and adds the headers that tell browsers what they may do.
+    """Bounds requests, turns errors into answers, counts these, and adds headers that tell browsers what they may do.
 
-    Starlette's own last handler raises the error again, and with its text the log would say what was said.
+    Starlette's own last handler raises the error again, and with its text the log would say what was said; its own
+    bound answers with plain text.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -155,6 +161,17 @@ class _Wrapped:
             return
 
         started = False
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        length = 0
+
+        async def receive_less() -> Message:
+            nonlocal length
+            if not declared.isdigit() or int(declared) <= BODY_BYTES:
+                message = await receive()
+                length += len(message.get("body", b""))
+                if length <= BODY_BYTES:
+                    return message
+            raise HTTPException(413, f"the request is longer than {BODY_BYTES >> 20} MiB: send less at a time")
 
         async def send_more(message: Message) -> None:
             nonlocal started
@@ -168,9 +185,9 @@ class _Wrapped:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_more)
+            await self._app(scope, receive_less, send_more)
         except Exception as error:
-            response = _answer(error)
+            response = _answer(scope, error)
             if not started:
                 await response(scope, receive, send_more)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -18,6 +19,9 @@ from perception.errors import PerceptionError
 from .access import Refused
 
 logger = logging.getLogger(__name__)
+
+_TYPES = ("str", "int", "float", "bool")
+"""By which pydantic names the ways to read a value; no field is called so."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,17 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def sentence_of(error: ValidationError | RequestValidationError) -> str:
-    """The first thing that is wrong with a request."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return f"{where or 'the request'} is wrong: {first['msg']}"
+    """What is wrong with a request."""
+    where, what = first_of(error)
+    return f"{where or 'the request'} is wrong: {what['msg'].removeprefix('Value error, ')}"
+
+
+def first_of(error: ValidationError | RequestValidationError) -> tuple[str, dict[str, Any]]:
+    """Where a request is wrong, and pydantic's words for it: of all that is wrong, what lies deepest.
+
+    Where several types may stand, that is of the one that was meant.
+    """
+    what: Any = max([*error.errors()], key=lambda one: len(one["loc"]))
+    parts = [str(part) for part in what["loc"] if part not in ("body", "query", "path", "header")]
+    where = ".".join(part for part in parts if "[" not in part and part not in _TYPES)
+    return where.encode("ascii", "backslashreplace").decode(), what  # a name may be no Unicode

@@ -21,7 +21,7 @@ from memory.errors import MemoryStoreError
 from memory.exchange import export_lines, read_export
 
 from .errors import NotThere
-from .seam import Limit, Offset, TheHost, User
+from .seam import Limit, Offset, TheHost, User, problems
 
 router = APIRouter(prefix="/api/memory", tags=["memory"])
 
@@ -72,7 +72,7 @@ def list_(
     return JSONResponse(inspection.list_episodes(host.store, user, **options, **bounds))
 
 
-@router.get("/show/{id}", response_model=inspection.OneEpisode, summary="One episode, whole")
+@router.get("/show/{id}", response_model=inspection.OneEpisode, summary="One episode, whole", responses=problems(404))
 def show(id: str, host: TheHost, user: User) -> Any:
     """And where each part of it comes from."""
     _check_there(host, user, id)
@@ -104,14 +104,19 @@ def timeline(
     return JSONResponse(inspection.timeline(host.store, user, limit=limit, thread_id=thread, **bounds))
 
 
-@router.get("/why/{turn}", response_model=inspection.Why, summary="Why the agent said that")
+@router.get("/why/{turn}", response_model=inspection.Why, summary="Why the agent said that", responses=problems(404))
 def why(turn: str, host: TheHost, user: User) -> Any:
     """Reply, plan, what was recalled and why, what was read from what, and the cause."""
     _check_there(host, user, turn)
     return JSONResponse(inspection.why(host.store, user, turn))
 
 
-@router.post("/correct/{id}", response_model=inspection.EpisodeDocument, summary="Correct a feeling or words")
+@router.post(
+    "/correct/{id}",
+    response_model=inspection.EpisodeDocument,
+    summary="Correct a feeling or words",
+    responses=problems(404),
+)
 def correct(id: str, correction: Correction, host: TheHost, user: User) -> Any:
     """What stood there stays in the episode's history."""
     _check_there(host, user, id)

@@ -118,10 +118,25 @@ def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any
     except ImportError:
         return None  # the page says what is missing
 
+    ears = open_ears(settings)
+    warm_up(agent, ears)
+    return server.VoiceRoutes(
+        agent,
+        ears,
+        who_talks(house, access),
+        limit=settings.conversations,
+        report=lambda result, timing: talk.keep_timing(settings, result, timing),
+        silence_s=settings.silence_s,
+    )
+
+
+def who_talks(house: Host, access: Access) -> Any:
+    """As whom somebody talks aloud: the person of their token, who has been asked what may be read."""
+    from agent.voice import server
+
     def who(connection: HTTPConnection, caller: server.Caller) -> server.Talker:
         try:
-            access.check_page(connection)
-            user = access.user_of(connection)
+            user = getattr(connection.state, "user", None) or access.user_of(connection)
             if house.people.consent_of(user) is None:
                 raise Refused(403, "you have not been asked yet what may be read of you: PUT /api/consent first")
         except Refused as error:
@@ -130,13 +145,4 @@ def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any
             raise
         return server.Talker(user, caller.thread, server.both(house.consent_of(user), caller.consent))
 
-    ears = open_ears(settings)
-    warm_up(agent, ears)
-    return server.VoiceRoutes(
-        agent,
-        ears,
-        who,
-        limit=settings.conversations,
-        report=lambda result, timing: talk.keep_timing(settings, result, timing),
-        silence_s=settings.silence_s,
-    )
+    return who

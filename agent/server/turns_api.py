@@ -28,15 +28,15 @@ from perception.types import MODALITIES, Modality
 
 from .access import Refused
 from .errors import problem_of
-from .seam import Limit, Offset, TheHost, User
+from .seam import Limit, Offset, TheHost, User, problems
 
 UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Headers of a stream, which proxies are to pass on as it comes."""
 
-MAX_CLIP_BYTES = 25 * 2**20
+SSE_EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+"""Describes an event of a stream, whose data is JSON."""
 
-MAX_UPLOAD_BYTES = 34 * 2**20
-"""Of a request: a clip of 25 MiB, which base64 makes a third longer."""
+MAX_CLIP_BYTES = 25 * 2**20
 
 THREADS_OF = 1_000
 """Conversations are found among so many of the newest episodes."""
@@ -101,9 +101,10 @@ class Threads(BaseModel):
 @router.post(
     "/turns",
     summary="Say something, and be answered",
-    responses={
+    responses=problems(501, 504)
+    | {
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": SSE_EVENT}},
             "description": "Server-sent events `started`, `heard`, `perceived`, `screened`, `understood`, `planned`, "
             "`remembered`, `reply_text`, `replied`, `spoken` and `finished`, each with the fields of that event in "
             "`agent/events.py`; an `error` event with `detail` ends a turn that fails. Without `stream`, the document "

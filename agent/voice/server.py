@@ -121,7 +121,7 @@ Who = Callable[[HTTPConnection, Caller], Talker]
 
 
 class VoiceRoutes:
-    """The routes above, as `router`, to be included in an app. Close them when the app stops.
+    """The routes above, to be included in an app: `router` those of HTTP, `sockets` the others. Close them at its end.
 
     Args:
         agent, ears: shared by all conversations. Warm them up before (`pipeline.warm_up`).
@@ -144,7 +144,7 @@ class VoiceRoutes:
         self._agent, self._ears, self._who = agent, ears, who
         self._limit, self._report, self._options = limit, report, options
         self._talking: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, Talker] = {}
+        self.waiting: dict[str, Talker] = {}
         self._peers = SmallWebRTCRequestHandler()
         self.router = APIRouter(tags=["voice"])
         add = self.router.add_api_route
@@ -153,8 +153,9 @@ class VoiceRoutes:
         add("/api/offer", self._candidates, methods=["PATCH"], summary="More ways to reach you by WebRTC")
         add("/sessions/{session_id}/api/offer", self._offer_of_session, methods=["POST"], summary="Talk, after /start")
         add("/sessions/{session_id}/api/offer", self._candidates, methods=["PATCH"], summary="More ways, after /start")
-        self.router.add_api_websocket_route("/ws-client", self._client)
-        self.router.add_api_websocket_route("/ws", self._evaluation)
+        self.sockets = APIRouter()
+        self.sockets.add_api_websocket_route("/ws-client", self._client)
+        self.sockets.add_api_websocket_route("/ws", self._evaluation)
 
     async def close(self) -> None:
         """End all conversations."""
@@ -166,9 +167,9 @@ class VoiceRoutes:
     async def _start(self, request: Request, wish: Start | None = None) -> dict[str, str]:
         wish = wish or Start()
         session_id = str(uuid.uuid4())
-        self._waiting[session_id] = self._who(request, wish.body)
-        while len(self._waiting) > WAITING:
-            del self._waiting[next(iter(self._waiting))]
+        self.waiting[session_id] = self._who(request, wish.body)
+        while len(self.waiting) > WAITING:
+            del self.waiting[next(iter(self.waiting))]
         if wish.transport == "websocket":
             scheme = "wss" if request.url.scheme == "https" else "ws"
             return {"wsUrl": str(request.url.replace(scheme=scheme, path="/ws-client", query=f"session={session_id}"))}
@@ -178,9 +179,9 @@ class VoiceRoutes:
         return await self._connect(offer, self._who(request, offer.caller or Caller()))
 
     async def _offer_of_session(self, session_id: str, offer: Offer) -> dict[str, str] | None:
-        if session_id not in self._waiting:
+        if session_id not in self.waiting:
             raise HTTPException(404, "this session is not known here: ask /start for a new one")
-        return await self._connect(offer, self._waiting[session_id])
+        return await self._connect(offer, self.waiting[session_id])
 
     async def _candidates(self, patch: SmallWebRTCPatchRequest) -> dict[str, str]:
         await self._peers.handle_patch_request(
@@ -217,7 +218,7 @@ class VoiceRoutes:
     async def _talk_over(self, websocket: WebSocket, kind: str | None) -> None:
         await websocket.accept()
         try:
-            talker = self._waiting.get(websocket.query_params.get("session", ""))
+            talker = self.waiting.get(websocket.query_params.get("session", ""))
             if talker is None:
                 talker = self._who(websocket, Caller.model_validate(dict(websocket.query_params)))
             await self._begin(WebSocketRunnerArguments(websocket=websocket, transport_type=kind), talker)
@@ -313,6 +314,7 @@ def make_app(
     app = FastAPI(title="emox", lifespan=lifespan, dependencies=[Depends(guard)], docs_url=None, redoc_url=None)
     app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     app.include_router(routes.router)
+    app.include_router(routes.sockets)
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(_: Request, error: RequestValidationError) -> JSONResponse:

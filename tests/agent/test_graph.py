@@ -253,6 +253,13 @@ def test_a_reply_never_claims_to_be_a_person():
     assert "human" not in "".join(event.text for event in events if isinstance(event, ReplyText))
 
 
+@pytest.mark.parametrize(("most", "cut"), [(2, True), (None, False)])
+def test_a_result_tells_whether_its_reply_was_cut_short(most, cut):
+    with agent_of(FakeModel("One two three four.")) as agent:
+        result = agent.ask("I am sad about my cat.", max_tokens=most)
+    assert (result.reply, result.cut_short) == ("One two" if cut else "One two three four.", cut)
+
+
 def test_small_talk_needs_no_thought():
     model = FakeModel()
     result = agent_of(model).ask("Hello there!")

@@ -1,12 +1,13 @@
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessageChunk
 
 from agent.reply import INSTEAD, ChatModelReply, ReplyRequest, guarded, instructions
 from agent.state import Plan
-from model.types import Thought, Utterance
+from model.types import CutShort, Thought, Utterance
 from tests.fakes import affect_of
 
 REQUEST = ReplyRequest(
@@ -58,8 +59,8 @@ def test_a_chat_model_gets_plan_thought_and_memories():
     class Chat:
         def stream(self, messages):
             self.messages = messages
-            yield SimpleNamespace(text="I am ")
-            yield SimpleNamespace(text="sorry.")
+            yield AIMessageChunk("I am ")
+            yield AIMessageChunk("sorry.")
 
     chat = Chat()
     assert "".join(ChatModelReply(chat).reply(REQUEST)) == "I am sorry."
@@ -67,6 +68,18 @@ def test_a_chat_model_gets_plan_thought_and_memories():
     assert rest == ["My cat ran away.", "Oh no.", "I miss her."]
     for part in ("sad", "comfort them", "she is gone", "On March 5"):
         assert part in system
+
+
+@pytest.mark.parametrize(("reason", "cut"), [("length", True), ("stop", False)])
+def test_a_chat_model_that_runs_out_of_tokens_tells(reason, cut):
+    class Chat:
+        def stream(self, messages, max_tokens):
+            yield AIMessageChunk("I am " * max_tokens)
+            yield AIMessageChunk("", response_metadata={"finish_reason": reason})
+
+    told = list(ChatModelReply(Chat()).reply(replace(REQUEST, max_tokens=2)))
+    assert "".join(told) == "I am I am "
+    assert isinstance(told[-1], CutShort) is cut
 
 
 def test_instructions_forbid_claiming_to_be_human():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from model.engine import CAUSE_LINES, Cause, Scaling, line_logits, open_words
-from model.types import EMOTIONS, INTENTS, VOICE_EMOTIONS, ReplyBrief, Thought, Utterance
+from model.types import EMOTIONS, INTENTS, VOICE_EMOTIONS, CutShort, ReplyBrief, Thought, Utterance
 from perception.types import Absence, Faces, Frames, Speech, UserTurn
 from tests.model.tiny import tiny_model
 
@@ -148,6 +148,7 @@ def test_the_reply_streams_and_is_bounded(model):
     prefix = model.attend(whole_turn())
     pieces = list(model.empathize(prefix, ReplyBrief(THOUGHT, ("On March 5 they said hello.",), max_tokens=12)))
     assert len("".join(pieces)) <= 12
+    assert isinstance(pieces[-1], CutShort)
 
 
 def test_a_reply_given_up_halfway_does_not_disturb_the_next(model):

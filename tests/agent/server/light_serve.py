@@ -10,9 +10,10 @@ import time
 from unittest import mock
 
 from agent import cli, opening
+from agent.nodes import Ears
 from agent.server import run
 from tests.agent.light_emox import light_store
-from tests.fakes import FakeModel
+from tests.fakes import FakeAsr, FakeFaceFinder, FakeModel, FakeSpeaker
 
 
 class SlowModel(FakeModel):
@@ -34,7 +35,13 @@ class SlowModel(FakeModel):
 
 def main() -> None:
     port, seconds = sys.argv[1:]
-    slow = mock.patch.multiple(opening, load_model=lambda _: SlowModel(float(seconds)), open_store=light_store)
+    slow = mock.patch.multiple(
+        opening,
+        load_model=lambda _: SlowModel(float(seconds)),
+        open_store=light_store,
+        open_ears=lambda _: Ears(FakeAsr, FakeFaceFinder),
+        open_speaker=lambda _: FakeSpeaker(),
+    )
     with slow, mock.patch.object(run, "_voice", return_value=None):
         cli.main(["serve", "--port", port])
 

@@ -4,9 +4,12 @@ import re
 
 import httpx
 import pytest
+import websockets
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from agent.server.access import STRANGERS_A_MINUTE, Rate, is_here
-from tests.agent.server.house import EVERYTHING, SAID, app_of, client_of, house
+from agent.server.access import STRANGERS_A_MINUTE, Access, Rate, is_here
+from agent.server.app import make_app
+from tests.agent.server.house import EVERYTHING, SAID, app_of, client_of, house, served
 
 OPEN = {"/health", "/ready", "/openapi.json", "/docs/oauth2-redirect"}
 """What everybody may see: that the server is there, and what its API is."""
@@ -123,14 +126,47 @@ def routes_of(app):
             yield method.upper(), path
 
 
-async def test_a_stranger_reads_changes_and_learns_nothing_on_any_route(at):
+@pytest.fixture
+def voice(at):
+    """Live voice, as `emox serve` has it."""
+    pytest.importorskip("pipecat", reason="pipecat-ai is not installed")
+    from agent.server.run import who_talks
+    from agent.voice.server import VoiceRoutes
+
+    access = Access(at.people, a_minute=100_000)
+    return VoiceRoutes(at.host.agent, at.host.agent.ears, who_talks(at.host, access))
+
+
+async def test_nobody_talks_aloud_without_a_token_or_before_they_were_asked(at, voice):
+    token = at.people.new_token("ann")
+    app = make_app(at.host, Access(at.people, a_minute=100_000), voice=voice)
+    async with served(at, app) as address:
+        for path in ("/ws-client", "/ws", "/ws-client?session=guessed"):
+            with pytest.raises((ConnectionClosed, InvalidStatus)) as closed:
+                async with websockets.connect(f"ws{address[4:]}{path}") as connection:
+                    await connection.recv()
+            assert "token" in str(closed.value)
+        with pytest.raises((ConnectionClosed, InvalidStatus)):
+            async with websockets.connect(f"ws{address[4:]}/ws", origin="http://evil.example") as connection:
+                await connection.recv()
+        async with httpx.AsyncClient(base_url=address) as client:
+            assert (await client.post("/start")).status_code == 401
+            client.headers["Authorization"] = f"Bearer {token}"
+            assert (await client.post("/start")).status_code == 403
+            at.people.agree("ann", EVERYTHING)
+            started = await client.post("/start", json={"body": {"user": "ben", "thread": "x"}})
+    talker = voice.waiting[started.json()["sessionId"]]
+    assert (talker.user, talker.thread) == ("ann", "x")
+
+
+async def test_a_stranger_reads_changes_and_learns_nothing_on_any_route(at, voice):
     """Every route is walked: without a token, with a wrong one, and with another person's."""
     at.people.agree("ann", EVERYTHING)
     ann, ben = at.people.new_token("ann"), at.people.new_token("ben")
     async with client_of(at, ann) as client:
         done = (await client.post("/api/turns", json={"text": SAID, "stream": False, "thread": "secret"})).json()
     before = at.store.list("ann")
-    app = app_of(at, a_minute=100_000)
+    app = make_app(at.host, Access(at.people), voice=voice)
     walked = 0
     for method, path in routes_of(app):
         if path in OPEN:
@@ -138,7 +174,7 @@ async def test_a_stranger_reads_changes_and_learns_nothing_on_any_route(at):
         filled = re.sub(r"{\w+(:\w+)?}", done["turn_id"], path)
         for token in (None, "emox-wrong", ben):
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            fresh = app_of(at, a_minute=100_000)
+            fresh = make_app(at.host, Access(at.people, a_minute=100_000), voice=voice)
             transport = httpx.ASGITransport(fresh, client=("192.0.2.7", 5), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
                 for body in ({"json": {"all": True}}, {"json": {"text": "words", "emotion": "happy", "id": "x"}}):
@@ -148,6 +184,6 @@ async def test_a_stranger_reads_changes_and_learns_nothing_on_any_route(at):
                     assert "cat" not in response.text, (method, path)
                     assert "secret" not in response.text, (method, path)
         walked += 1
-    assert walked >= 14
+    assert walked >= 20
     assert at.store.list("ann") == before
     assert at.people.consent_of("ann") == EVERYTHING

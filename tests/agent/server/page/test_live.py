@@ -78,7 +78,7 @@ async def talking(tmp_path):
 
         options = {"vad": Loud(), "completeness": lambda _: 1.0, "silence_s": 0}
         voice = VoiceRoutes(at.host.agent, Ears(lambda: FakeAsr(SAID), FakeFaceFinder), who, **options)
-        at.app = make_app(at.host, Access(at.people, a_minute=10_000), voice=voice.router)
+        at.app = make_app(at.host, Access(at.people, a_minute=10_000), voice=voice)
         yield at
         await voice.close()
 
@@ -148,7 +148,7 @@ async def test_who_finds_every_place_taken_is_told_so(tmp_path, devices):
         at.people.agree("me", Consent())
         ears = Ears(FakeAsr, FakeFaceFinder)
         voice = VoiceRoutes(at.host.agent, ears, lambda _, caller: Talker("me", caller.thread, Consent()), limit=0)
-        app = make_app(at.host, Access(at.people), voice=voice.router)
+        app = make_app(at.host, Access(at.people), voice=voice)
         async with chromium(devices) as browser, visit(at, browser, app=app, refused=True) as page:
             await page.get_by_role("button", name="Talk aloud").click()
             await expect(page.locator("#notice")).to_contain_text("which is as many as may: try again later")
