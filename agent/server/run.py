@@ -107,8 +107,8 @@ def app_of(
         if voice is not None:
             await voice.close()
 
-    routes = voice.router if voice is not None else None
-    return make_app(house, access, lifespan=lifespan, voice=routes, chats=chats.routers if chats is not None else ())
+    chat_routes = chats.routers if chats is not None else ()
+    return make_app(house, access, lifespan=lifespan, voice=voice, chats=chat_routes)
 
 
 def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any:
