@@ -18,6 +18,7 @@ from model.build import CheckpointError, embedded_checkpoint, read_manifest
 from model.cache import cache_dir
 from model.weights import status
 
+from .connectors.opening import configured, slack_problem
 from .settings import Settings
 
 PACKAGES = ("torch", "transformers", "peft", "langgraph", "chromadb", "sentence-transformers")
@@ -27,6 +28,9 @@ EXTRAS = {
     "coqui": ("TTS",),
     "chat": ("langchain_openai",),
     "serve": ("fastapi", "uvicorn"),
+    "discord": ("discord",),
+    "slack": ("slack_bolt", "aiohttp"),
+    "telegram": ("telegram",),
     "train": ("accelerate",),
 }
 NEEDED_EXTRA = "embedded"
@@ -51,6 +55,13 @@ def examine(settings: Settings) -> dict[str, Any]:
     for module in ("torchvision", "torchaudio"):
         if importlib.util.find_spec(module) is not None and torch.version.cuda is None:
             missing.append({"what": f"a CPU torch without {module} beside it", "fix": f"pip uninstall -y {module}"})
+    platforms = sorted(configured(settings))
+    for name in platforms:
+        if extras[name] != "installed":
+            missing.append({"what": f"extra {name}, as it has a token", "fix": extras[name]})
+    if problem := slack_problem(settings):
+        what, _, fix = problem.partition(": ")
+        missing.append({"what": what, "fix": fix})
     folder = settings.checkpoint or embedded_checkpoint()
     checkpoint: dict[str, Any]
     try:
@@ -74,6 +85,7 @@ def examine(settings: Settings) -> dict[str, Any]:
         "home": str(home),
         "cache": str(cache_dir()),
         "consent": settings.consent.model_dump(),
+        "platforms": platforms,
         "reply_model": settings.reply_model or "Nano-EmoX",
         "checkpoint": checkpoint,
         "weights": [asdict(row) for row in weights],
@@ -89,6 +101,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         console.print(f"[bold]{name}[/bold]  {escape(str(report[name]))}", soft_wrap=True)
     read = ", ".join(name for name, value in report["consent"].items() if value)
     console.print(f"[bold]consent[/bold]  {read or 'nothing'}   (change with `emox consent`)")
+    console.print(f"[bold]platforms[/bold]  {', '.join(report['platforms']) or 'none'}   (see docs/chat.md)")
     checkpoint = report["checkpoint"]
     if "error" not in checkpoint:
         console.print(

@@ -136,6 +136,31 @@ class Settings(BaseSettings):
     origins: list[str] = Field(default_factory=list)
     """Other web sites whose pages may use the server, such as "http://localhost:5173"."""
 
+    telegram_token: SecretStr | None = None
+    """Token of a bot of Telegram, from @BotFather; with it `emox serve` answers there."""
+
+    telegram_url: str | None = None
+    """Address of a Bot API server of one's own, in place of Telegram's."""
+
+    slack_bot_token: SecretStr | None = None
+    """Token of an app of Slack ("xoxb-..."); it needs one of the next two as well."""
+
+    slack_app_token: SecretStr | None = None
+    """Its app-level token ("xapp-..."): Slack is reached by Socket Mode, and need not reach this server."""
+
+    slack_signing_secret: SecretStr | None = None
+    """Its signing secret, if Slack sends its events to this server's /slack/events instead."""
+
+    slack_voice: bool = False
+    """Voice messages and videos on Slack are heard, and how they sound is read where the person agrees. Law may forbid
+    that at work, as it does in the EU."""
+
+    slack_url: str | None = None
+    """Address of Slack's API, where it is another: GovSlack's is https://slack-gov.com/api/."""
+
+    discord_token: SecretStr | None = None
+    """Token of a bot of Discord."""
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -23,9 +23,12 @@ from agent.speech import Audio
 
 @dataclass(frozen=True)
 class Attachment:
-    """A recording or picture that came with a message; by `ref` `Connector.fetch` finds it, after a restart too."""
+    """A recording or picture that came with a message; by `ref` `Connector.fetch` finds it, after a restart too.
 
-    kind: Literal["voice", "video", "picture"]
+    A "file" is anything else, or what is not read on that platform; it is not fetched, and the person is told so.
+    """
+
+    kind: Literal["voice", "video", "picture", "file"]
     ref: str
     n_bytes: int = 0
 
@@ -35,7 +38,8 @@ class Incoming:
     """A message that is meant for the agent.
 
     `id` is its name on the platform and `order` grows within a chat. `chat` is where it was said and where the answer
-    goes, a thread of the platform included; `user` is who said it there. `private` means that nobody else reads along.
+    goes, a thread of the platform included ("channel/thread", which is silent where its channel is); `user` is who said
+    it there. `private` means that nobody else reads along.
     """
 
     id: str
@@ -70,13 +74,20 @@ class Connector(Protocol):
         """Receive messages until cancelled, connecting again as often as it needs."""
 
     async def fetch(self, attachment: Attachment) -> bytes:
-        """The content of an attachment."""
+        """The content of an attachment.
+
+        Raises:
+            ValueError: it is larger than the platform gives out.
+        """
 
     async def say(self, chat: str, text: str, key: str) -> None:
         """Send a message; `key` names it, so that a platform that can will not show it twice."""
 
     async def said(self, chat: str, key: str) -> bool:
-        """Whether a message of this key was sent before; False where a platform cannot tell."""
+        """Whether a message of this key was sent before; False where a platform cannot tell.
+
+        It is asked only where an earlier attempt may have got through: after a failure, or after a restart.
+        """
 
     async def play(self, chat: str, sound: Audio) -> None:
         """Send a voice note."""

@@ -29,25 +29,26 @@ from .inbox import Inbox, Kept
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 SETTLE_S = 0.5
 """A message waits so long for an earlier one that the platform delivers late."""
 
 RETRIES_S = (1, 2, 5, 15, 30, 60, 120, 300)
-"""An answer that cannot be sent is tried again after so many seconds each, and after the next start."""
+"""What cannot be sent is tried again after so many seconds each, and after the next start."""
 
-MAX_BYTES = 25 * 2**20
-"""Of an attachment."""
+MAX_BYTES = 20 * 2**20
+"""Of an attachment; Telegram gives bots no larger files."""
 
 APOLOGY = "I am sorry, something went wrong on my side, and I could not answer that. Please try again in a while."
-TOO_LARGE = "I am sorry, that file is too large for me: I can take recordings and pictures of up to 25 MB."
+TOO_LARGE = "I am sorry, that file is too large for me: I can take recordings and pictures of up to 20 MB."
 GONE = "I am sorry, I could not get that file any more. Could you send it again?"
 UNSENT = "I am sorry, I cannot send files here."
+UNOPENED = "I have not opened your file: I cannot read files of that kind here."
 SILENT = "I am silent here from now on. /quiet off lets me speak again."
 SPEAKS = "I am here again."
 UNREAD = "I may not read what you write: /agree changes that."
 AGREE = "If that is all right with you, write /agree{choices}. I will then answer what you have just written."
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -71,17 +72,28 @@ class Desk:
         self._host, self._connector, self._inbox = host, connector, inbox
         self._locale, self._settle_s, self._retries_s = locale, settle_s, retries_s
         self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._woken: set[str] = set()
+        self._begun: set[tuple[str, str]] = set()  # messages of which something may have been sent before
+
+    @property
+    def platform(self) -> str:
+        """Its name."""
+        return self._connector.name
 
     async def run(self) -> None:
-        """See to what was left unanswered, and to what comes, until cancelled."""
-        for chat in self._inbox.chats(self._connector.name):
+        """See to what was left unanswered, and to what comes, until cancelled; may be run again."""
+        left = self._inbox.left(self._connector.name)
+        self._begun.update(left)
+        for chat in dict.fromkeys(chat for chat, _ in left):
             self._wake(chat)
         try:
             await self._connector.run(self.take)
         finally:
-            for task in self._at_work.values():
+            tasks = list(self._at_work.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._at_work.clear()
 
     async def take(self, message: Incoming) -> None:
         """Keep a message and see to it."""
@@ -89,52 +101,50 @@ class Desk:
             self._wake(message.chat)
 
     def _wake(self, chat: str) -> None:
+        self._woken.add(chat)
         if chat not in self._at_work:
-            task = self._at_work[chat] = asyncio.create_task(self._work(chat))
-            task.add_done_callback(lambda _: self._at_work.pop(chat, None))
+            self._at_work[chat] = asyncio.create_task(self._work(chat))
 
     async def _work(self, chat: str) -> None:
-        await asyncio.sleep(self._settle_s)
-        while (kept := await asyncio.to_thread(self._inbox.first, self._connector.name, chat)) is not None:
-            try:
-                await self._see_to(kept)
-            except Closing:
-                return  # it is answered after the next start
-            except Exception as error:
-                logger.error("a message of %s failed: %s", self._connector.name, type(error).__name__)
-                return  # as above
+        try:
+            await asyncio.sleep(self._settle_s)
+            while chat in self._woken:  # again, for a message that came while none was found
+                self._woken.discard(chat)
+                while (kept := await asyncio.to_thread(self._inbox.first, self._connector.name, chat)) is not None:
+                    await self._see_to(kept)
+        except Closing:
+            pass  # it is answered after the next start
+        except Exception as error:  # as above
+            logger.error("a message of %s failed: %s", self._connector.name, type(error).__name__)
+        finally:
+            del self._at_work[chat]
 
     async def _see_to(self, kept: Kept) -> None:
         message, platform = kept.message, self._connector.name
+        begun = (message.chat, message.id) in self._begun
+        self._begun.add((message.chat, message.id))
         sound: Audio | None = None
-        if kept.state == "waiting":
-            reply = await self._reply(message)
-            if reply is None:
-                return
-            sound = reply.sound
-            if reply.file is not None and not await self._handed(message, *reply.file):
-                reply = Reply(UNSENT)
-            kept = self._inbox.answer(kept, platform, chunks(reply.text, self._connector.max_chars))
         try:
+            if kept.state == "waiting":
+                reply = await self._reply(message, begun)
+                if reply is None:
+                    self._begun.discard((message.chat, message.id))
+                    return
+                sound = reply.sound
+                if reply.file is not None and not await self._handed(message, *reply.file):
+                    reply = Reply(UNSENT)
+                kept = self._inbox.answer(kept, platform, chunks(reply.text, self._connector.max_chars))
             for i in range(kept.n_sent, len(kept.answer)):
-                await self._deliver(message, kept.answer[i], f"{message.id}:{i}")
+                await self._deliver(message, kept.answer[i], f"{message.id}:{i}", begun)
                 self._inbox.sent(platform, message, i + 1)
-            if sound is not None:
-                await self._connector.play(message.chat, sound)
+                begun = False
         except Undeliverable:
             logger.warning("an answer on %s cannot be delivered", platform)
-        except Exception as error:
-            if sound is None or kept.answer[kept.n_sent :]:
-                raise
-            logger.warning("a voice note of %s was not sent: %s", platform, type(error).__name__)  # its words were
+        else:
+            if sound is not None:
+                await self._play(message.chat, sound)
         self._inbox.done(platform, message)
-
-    async def _deliver(self, message: Incoming, text: str, key: str) -> None:
-        async def once() -> None:
-            if not await self._connector.said(message.chat, key):
-                await self._connector.say(message.chat, text, key)
-
-        await self._patiently(once)
+        self._begun.discard((message.chat, message.id))
 
     async def _handed(self, message: Incoming, name: str, content: bytes) -> bool:
         """Send a file; whether the platform takes it."""
@@ -144,45 +154,68 @@ class Desk:
             return False
         return True
 
-    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _play(self, chat: str, sound: Audio) -> None:
+        """Send a voice note once; its words were sent."""
+        try:
+            await self._connector.play(chat, sound)
+        except Exception as error:
+            logger.warning("a voice note of %s was not sent: %s", self._connector.name, type(error).__name__)
+
+    async def _deliver(self, message: Incoming, text: str, key: str, begun: bool) -> None:
+        """Send a message; one that may have been sent before, as that failed half-way, is looked for first."""
+        tried = begun
+
+        async def attempt() -> None:
+            nonlocal tried
+            if not (tried and await self._connector.said(message.chat, key)):
+                tried = True
+                await self._connector.say(message.chat, text, key)
+
+        await self._patiently(attempt)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Do something with the platform, trying again while it fails."""
         for wait_s in self._retries_s:
             try:
-                return await step()
-            except Undeliverable:
+                return await attempt()
+            except (Undeliverable, ValueError):
                 raise
             except Exception as error:
                 logger.warning("%s failed, and is asked again: %s", self._connector.name, type(error).__name__)
                 await asyncio.sleep(wait_s)
-        return await step()
+        return await attempt()
 
-    async def _reply(self, message: Incoming) -> Reply | None:
+    async def _reply(self, message: Incoming, begun: bool) -> Reply | None:
         """What to say to a message; None if its answer has to wait, or it has none."""
         platform, user = self._connector.name, f"{self._connector.name}:{message.user}"
         command = command_in(message.text)
         if command is not None and command.name == "quiet":
             self._inbox.quiet(platform, message.chat, command.rest != "off")
             return Reply(SPEAKS if command.rest == "off" else SILENT)
-        if command is not None:
-            reply = await answer_to(command, message, self._host, user, self.possible())
+        consent = self._host.people.consent_of(user)
+        if command is not None and not (command.name == "start" and consent is None):
+            try:
+                reply = await answer_to(command, message, self._host, user, self.possible())
+            except Exception as error:  # once more would fail once more, and hold up what comes after it
+                logger.error("a command on %s failed: %s", platform, type(error).__name__)
+                return Reply(APOLOGY)
             if command.name == "agree":
                 for chat in self._inbox.release(platform, message.user):
                     self._wake(chat)
             elif command.name == "disagree":
                 self._inbox.drop_held(platform, message.user)
             return reply
-        if self._inbox.is_quiet(platform, message.chat):
+        if any(self._inbox.is_quiet(platform, place) for place in (message.chat, message.chat.partition("/")[0])):
             self._inbox.done(platform, message)
             return None
-        consent = self._host.people.consent_of(user)
         if consent is None:
-            return await self._first_contact(message, user)
+            return await self._first_contact(message, user, begun)
         if not consent.text:
             return Reply(UNREAD)
         async with self._connector.typing(message.chat):
             return await self._turn(message, user)
 
-    async def _first_contact(self, message: Incoming, user: str) -> Reply | None:
+    async def _first_contact(self, message: Incoming, user: str, begun: bool) -> Reply | None:
         """Tell what the agent is and ask for consent; the message waits for it, unless it is an emergency."""
         told = self._host.disclosure(user, controls="/memory, /forget, /export and /quiet")
         screening = care.screen(message.text)
@@ -193,7 +226,7 @@ class Desk:
         choices = f" (or /agree {more}, if I may hear and see how you feel, too)" if more else ""
         text = f"{told}\n\n{AGREE.format(choices=choices)}"
         for i, part in enumerate(chunks(text, self._connector.max_chars)):
-            await self._deliver(message, part, f"{message.id}:told:{i}")
+            await self._deliver(message, part, f"{message.id}:told:{i}", begun)
         self._inbox.hold(self._connector.name, message)
         return None
 
@@ -205,11 +238,15 @@ class Desk:
 
     async def _turn(self, message: Incoming, user: str) -> Reply:
         attachment = message.attachment
+        unopened = attachment is not None and attachment.kind == "file"
+        if unopened and not message.text:
+            return Reply(UNOPENED)
         try:
-            clip = await self._fetched(attachment) if attachment is not None else None
+            clip = await self._fetched(attachment) if attachment is not None and not unopened else None
         except ValueError:
             return Reply(TOO_LARGE)
-        except Undeliverable:
+        except Exception as error:
+            logger.warning("a file on %s was not fetched: %s", self._connector.name, type(error).__name__)
             return Reply(GONE)
         spoken_to = attachment is not None and attachment.kind in ("voice", "video")
         turn = Message(
@@ -229,7 +266,8 @@ class Desk:
                         if isinstance(event, Spoken):
                             said.append(event.audio)
                         elif isinstance(event, Finished):
-                            return Reply(event.result.reply, sound=_joined(said))
+                            text = event.result.reply + (f"\n\n{UNOPENED}" if unopened else "")
+                            return Reply(text, sound=_joined(said))
                 raise AssertionError("a turn ends with Finished")
             except Busy as busy:
                 await asyncio.sleep(busy.retry_after_s)

@@ -82,12 +82,11 @@ class Inbox:
         )  # fmt: skip
         return bool(changed)
 
-    def chats(self, platform: str) -> list[str]:
-        """Where messages wait or answers are not yet sent."""
-        rows = self._do(
-            "select distinct chat from messages where platform = ? and state in ('waiting', 'answered')", platform
+    def left(self, platform: str) -> list[tuple[str, str]]:
+        """Chat and id of each message that waits or whose answer is not yet sent."""
+        return self._do(
+            "select chat, id from messages where platform = ? and state in ('waiting', 'answered')", platform
         )
-        return [chat for (chat,) in rows]
 
     def latest(self, platform: str) -> dict[str, str]:
         """Chat -> id of the last message that was kept of it, the liveliest chats first."""
@@ -156,8 +155,9 @@ class Inbox:
         return bool(self._do("select 1 from quiet where platform = ? and chat = ?", platform, chat))
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Close the file; a call that is under way in another thread ends first."""
+        with self._lock:
+            self._db.close()
 
     def _set(self, platform: str, message: Incoming, what: str, *values: object) -> None:
         self._do(

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, Request, Response, WebSocketException
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, WebSocketException
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -59,6 +59,7 @@ def make_app(
     access: Access,
     *,
     voice: VoiceRoutes | None = None,
+    chats: Sequence[APIRouter] = (),
     lifespan: Callable[[FastAPI], Any] | None = None,
 ) -> FastAPI:
     """The server.
@@ -67,6 +68,7 @@ def make_app(
         host: gives turns to people; it is closed, with its turns finished, when the server stops.
         access: decides who may ask.
         voice: routes of live voice.
+        chats: routes by which chat platforms deliver.
         lifespan: more that runs while the server does.
     """
 
@@ -127,6 +129,8 @@ def make_app(
     if voice is not None:
         app.include_router(voice.router, responses=ANY, dependencies=[*TOKEN, Depends(user_of)])
         app.include_router(voice.sockets)
+    for router in chats:
+        app.include_router(router)
     if WEB.is_dir():  # whoever only wants the API may leave the page out
         app.mount("/", StaticFiles(directory=WEB, html=True))
     app.openapi = lambda: openai_errors.without_422(FastAPI.openapi(app))  # type: ignore[method-assign]

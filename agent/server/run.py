@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from rich.console import Console
 from starlette.requests import HTTPConnection
 
+from agent.connectors.opening import open_chats
+from agent.connectors.watch import Chats
 from agent.host import Host
 from agent.opening import open_ears
 from agent.people import People
@@ -42,9 +44,12 @@ def serve(
         user: who sits at this machine, while there are no tokens.
 
     Raises:
-        SetupError: the address cannot be used, or would let in anybody.
+        SetupError: the address cannot be used, or would let in anybody, or a chat platform cannot be set up.
     """
     with ExitStack() as opened:
+        chats = open_chats(settings)
+        if chats is not None:
+            opened.callback(chats.inbox.close)
         people = opened.enter_context(contextlib.closing(People(settings.home / "people.sqlite")))
         if not is_here(host) and not people.tokens():
             raise SetupError(
@@ -59,9 +64,11 @@ def serve(
             ) from None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn passes it on; the memory is closed first
         agent = opened.enter_context(wake())
-        app = app_of(agent, people, settings, hosts=[host], user=user)
+        app = app_of(agent, people, settings, hosts=[host], user=user, chats=chats)
         shown = f"[{host}]" if ":" in host else host
         console.print(f"Open http://{shown}:{listener.getsockname()[1]}/ in a browser; Ctrl-C ends it.")
+        if chats is not None:
+            console.print(f"It answers on {chats.names}, too.")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, ws_max_size=2**20, timeout_graceful_shutdown=STOP_S,
             server_header=False, proxy_headers=False,
@@ -70,8 +77,16 @@ def serve(
             uvicorn.Server(config).run(sockets=[listener])
 
 
-def app_of(agent: Agent, people: People, settings: Settings, *, hosts: list[str], user: str) -> FastAPI:
-    """The server of an agent, with live voice where Pipecat is installed."""
+def app_of(
+    agent: Agent,
+    people: People,
+    settings: Settings,
+    *,
+    hosts: list[str],
+    user: str,
+    chats: Chats | None = None,
+) -> FastAPI:
+    """The server of an agent, with live voice where Pipecat is installed, and on chat platforms."""
     house = Host(
         agent,
         people,
@@ -87,11 +102,13 @@ def app_of(agent: Agent, people: People, settings: Settings, *, hosts: list[str]
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with chats.answered_by(house, settings.locale) if chats is not None else contextlib.nullcontext():
+            yield
         if voice is not None:
             await voice.close()
 
-    return make_app(house, access, lifespan=lifespan, voice=voice.router if voice is not None else None)
+    chat_routes = chats.routers if chats is not None else ()
+    return make_app(house, access, lifespan=lifespan, voice=voice, chats=chat_routes)
 
 
 def _voice(agent: Agent, house: Host, access: Access, settings: Settings) -> Any:

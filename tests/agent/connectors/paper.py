@@ -1,4 +1,8 @@
-"""A platform that a test plays: what is sent to it stays in `sent`, and it fails when told to."""
+"""A platform that a test plays: what is sent to it stays in `sent`, and it fails when told to.
+
+`failing` holds what its next calls of `say` raise, `losing` what they raise after the message got through, and
+`refusing` what its next calls of `fetch` and `hand` raise.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,9 @@ class Paper:
         self.files: list[tuple[str, str, bytes]] = []
         self.typed: list[str] = []
         self.keys: set[tuple[str, str]] = set()
+        self.asked: list[tuple[str, str]] = []
         self.failing: list[Exception] = []
+        self.losing: list[Exception] = []
         self.refusing: list[Exception] = []
         self.attachments: dict[str, bytes] = {}
         self._take: asyncio.Future[Take] = asyncio.get_running_loop().create_future()
@@ -45,8 +51,11 @@ class Paper:
             raise self.failing.pop(0)
         self.sent.append((chat, text))
         self.keys.add((chat, key))
+        if self.losing:
+            raise self.losing.pop(0)
 
     async def said(self, chat: str, key: str) -> bool:
+        self.asked.append((chat, key))
         return (chat, key) in self.keys
 
     async def play(self, chat: str, sound: Audio) -> None:

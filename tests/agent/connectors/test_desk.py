@@ -10,9 +10,10 @@ import pytest
 
 from agent.care import Consent
 from agent.connectors.connector import Attachment, Incoming, Undeliverable
-from agent.connectors.desk import APOLOGY, GONE, MAX_BYTES, SILENT, TOO_LARGE, UNSENT, Desk, chunks
+from agent.connectors.desk import APOLOGY, GONE, MAX_BYTES, SILENT, TOO_LARGE, UNOPENED, UNSENT, Desk, chunks
 from agent.connectors.inbox import Inbox
 from memory.cipher import Cipher, new_key
+from tests.agent.connectors.paper import Paper
 from tests.agent.server.house import house
 from tests.fakes import FakeModel
 
@@ -38,6 +39,13 @@ async def desk_of(at, paper, *, inbox=None, **options):
             await running
 
 
+async def emptied(inbox, platform="paper"):
+    """Once all is answered."""
+    async with asyncio.timeout(5):
+        while inbox.left(platform):
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def at(tmp_path):
     with house(tmp_path) as at:
@@ -48,8 +56,6 @@ def at(tmp_path):
 
 @pytest.fixture
 async def paper():
-    from tests.agent.connectors.paper import Paper
-
     return Paper()
 
 
@@ -183,6 +189,95 @@ async def test_an_answer_that_cannot_be_delivered_blocks_nothing(at, paper):
         assert await paper.until(1) == [REPLY]
 
 
+async def test_what_was_left_is_answered_after_a_restart(at, paper):
+    paper.failing = [ConnectionError()] * 3
+    async with desk_of(at, paper) as inbox:
+        await paper.deliver(message())
+        async with asyncio.timeout(5):
+            while paper.failing:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    assert paper.sent == []
+    again = Paper()
+    async with desk_of(at, again, inbox=inbox):
+        assert await again.until(1) == [REPLY]
+    assert at.model.calls.count("attend") == 1  # it was answered before, and only had to be sent
+
+
+async def test_an_answer_that_got_through_though_sending_it_failed_is_not_sent_again(at, paper):
+    paper.losing = [ConnectionError()]
+    async with desk_of(at, paper) as inbox:
+        await paper.deliver(message())
+        await emptied(inbox)
+    assert [text for _, text in paper.sent] == [REPLY]
+    assert paper.asked == [("home", "1:0")]
+
+
+async def test_an_answer_that_got_through_before_a_restart_is_not_sent_again(at, paper):
+    paper.max_chars = 14
+    paper.losing = [ConnectionError()]
+    async with desk_of(at, paper, retries_s=(60,)) as inbox:
+        await paper.deliver(message())
+        await paper.until(1)
+    again = Paper(max_chars=14)
+    again.keys = paper.keys
+    async with desk_of(at, again, inbox=inbox):
+        await emptied(inbox)
+    assert [text for _, text in paper.sent + again.sent] == ["I hear you.", "Tell me more?"]
+    assert again.asked == [("home", "1:0")]
+
+
+async def test_a_platform_is_not_asked_what_nobody_tried_to_send(at, paper):
+    async with desk_of(at, paper):
+        await paper.deliver(message("1"), message("2"), message("3", "/memory"))
+        await paper.until(3)
+    assert paper.asked == []
+
+
+async def test_a_desk_that_is_run_again_goes_on(at, paper, monkeypatch):
+    async def fails(take):
+        raise ConnectionError
+
+    inbox = Inbox(at.home / "inbox.sqlite")
+    inbox.keep("paper", message())
+    desk = Desk(at.host, paper, inbox, settle_s=0.02)
+    with monkeypatch.context() as broken:
+        broken.setattr(paper, "run", fails)
+        with pytest.raises(ConnectionError):
+            await desk.run()
+    running = asyncio.create_task(desk.run())
+    assert await paper.until(1) == [REPLY]
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_message_that_comes_while_none_is_found_is_answered(at, paper):
+    class Late(Inbox):
+        """Another message is kept between looking for one and hearing that there was none."""
+
+        def first(self, platform, chat):
+            found = super().first(platform, chat)
+            if found is None and "2" not in sent:
+                sent.append("2")
+                asyncio.run_coroutine_threadsafe(paper.deliver(message("2")), loop).result()
+            return found
+
+    sent, loop = [], asyncio.get_running_loop()
+    async with desk_of(at, paper, inbox=Late(at.home / "inbox.sqlite")):
+        await paper.deliver(message("1"))
+        await paper.until(2)
+
+
+async def test_a_start_is_answered_by_what_the_agent_is(tmp_path, paper):
+    with house(tmp_path) as at:
+        async with desk_of(at, paper):
+            await paper.deliver(message("1", "/start"), message("2", "/agree"))
+            texts = await paper.until(3)
+    assert "I am a program" in texts[0]
+    assert "/memory" in texts[2]
+
+
 async def test_an_attachment_that_cannot_be_fetched_yet_is_fetched_again(at, paper):
     paper.attachments["note"] = sound()
     paper.refusing = [ConnectionError()]
@@ -191,8 +286,9 @@ async def test_an_attachment_that_cannot_be_fetched_yet_is_fetched_again(at, pap
         assert await paper.until(1) == [REPLY]
 
 
-async def test_an_attachment_that_is_gone_blocks_nothing(at, paper):
-    paper.refusing = [Undeliverable()]
+@pytest.mark.parametrize("errors", [[Undeliverable()], [ConnectionError()] * 3])
+async def test_an_attachment_that_is_gone_blocks_nothing(at, paper, errors):
+    paper.refusing = errors.copy()
     async with desk_of(at, paper):
         await paper.deliver(message("1", "", attachment=Attachment("voice", "note")), message("2"))
         assert await paper.until(2) == [GONE, REPLY]
@@ -213,31 +309,23 @@ async def test_the_last_message_of_each_chat_is_known_after_its_answer(at, paper
     assert inbox.latest("other") == {}
 
 
-async def test_what_was_left_is_answered_after_a_restart(at, paper):
-    paper.failing = [ConnectionError()] * 3
-    async with desk_of(at, paper) as inbox:
-        await paper.deliver(message())
-        async with asyncio.timeout(5):
-            while paper.failing:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-    assert paper.sent == []
-    from tests.agent.connectors.paper import Paper
-
-    again = Paper()
-    async with desk_of(at, again, inbox=inbox):
-        assert await again.until(1) == [REPLY]
-    assert at.model.calls.count("attend") == 1  # it was answered before, and only had to be sent
+async def test_files_of_other_kinds_are_not_opened_and_their_words_are_read(at, paper):
+    paper.refusing = [AssertionError()] * 5
+    file = Attachment("file", "report.pdf", 10)
+    async with desk_of(at, paper):
+        await paper.deliver(message("1", "", attachment=file), message("2", attachment=file))
+        assert await paper.until(2) == [UNOPENED, f"{REPLY}\n\n{UNOPENED}"]
+    assert [episode.text for episode in at.store.list("paper:ann")] == [SAID]
 
 
-async def test_a_part_that_may_have_been_sent_is_looked_for_first(at, paper):
-    paper.keys.add(("home", "1:0"))
-    async with desk_of(at, paper) as inbox:
-        await paper.deliver(message())
-        async with asyncio.timeout(5):
-            while inbox.chats("paper"):
-                await asyncio.sleep(0.01)
-    assert paper.sent == []
+async def test_a_command_that_fails_blocks_nothing(at, paper, monkeypatch):
+    async def broken(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("agent.connectors.desk.answer_to", broken)
+    async with desk_of(at, paper):
+        await paper.deliver(message("1", "/memory"), message("2"))
+        assert await paper.until(2) == [APOLOGY, REPLY]
 
 
 async def test_no_words_stay_once_an_answer_is_sent(at, paper):
@@ -298,6 +386,16 @@ async def test_the_agent_is_silent_where_it_was_told_to_be(at, paper):
     assert texts[0] == SILENT
     assert texts[2] == REPLY
     assert at.store.count("paper:ann") == 1
+
+
+async def test_silence_in_a_place_is_silence_in_its_threads(at, paper):
+    async with desk_of(at, paper) as inbox:
+        await paper.deliver(message("1", "/quiet", chat="room"), message("2", "/quiet", chat="hall/1"))
+        await paper.until(2)
+        await paper.deliver(*(message(id, chat=chat) for id, chat in (("3", "room/1"), ("4", "hall/1"), ("5", "hall"))))
+        await paper.until(3)
+        await emptied(inbox)
+    assert paper.sent[2:] == [("hall", REPLY)]
 
 
 @pytest.mark.parametrize("text", ["a. b. c", "word " * 300, "x" * 500, "line\n\nline\n" * 40, ""])

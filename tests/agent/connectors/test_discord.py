@@ -157,7 +157,7 @@ async def test_an_attachment_is_found_though_its_link_has_expired(at, far):
         await far.tell(message)
         far.expire_links()
         await far.texts(2)
-    assert inbox.chats("discord") == []
+    assert inbox.left("discord") == []
     assert at.store.list(ANNS)[0].modalities == ("text", "voice")
 
 
@@ -336,7 +336,7 @@ async def test_who_turns_the_agent_away_is_not_written_to_again(at, far):
     async with bot(at, far) as inbox:
         await far.write("one")
         async with asyncio.timeout(5):
-            while far.refusing or inbox.chats("discord"):
+            while far.refusing or inbox.left("discord"):
                 await asyncio.sleep(0.01)
         await far.write("two")
         await far.texts(1)
