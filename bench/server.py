@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import statistics
@@ -43,25 +44,12 @@ SENTENCES = (
     "The cat is back! I am so happy I could cry.",
     "It is raining again and I miss the people at home.",
 )
-WORDS = [
-    "I",
-    "hear",
-    "you",
-    "and",
-    "I",
-    "would",
-    "like",
-    "to",
-    "know",
-    "more",
-    "about",
-    "what",
-    "happened",
-    "and",
-    "how",
-    "you",
-    "feel",
-]
+REPLY = (
+    "I hear you, and I would like to know more about what happened and how you feel about it now. That sounds like a "
+    "lot to carry for one day, and it makes sense that it stays with you."
+)
+WORDS = REPLY.split()
+"""As many as 64 tokens give, at most; and by default as fast as they are said aloud, 150 a minute."""
 
 
 def serve(port: int, word_s: float, people: int) -> None:
@@ -75,9 +63,10 @@ def serve(port: int, word_s: float, people: int) -> None:
 
     class Paced(FakeModel):
         def empathize(self, prefix: Any, brief: Any) -> Iterator[str]:
-            for word in WORDS:
+            began = time.time()
+            for n, word in enumerate(WORDS, 1):
                 if word_s:
-                    time.sleep(word_s)
+                    time.sleep(max(0.0, began + n * word_s - time.time()))
                 yield f" {word}@{time.time():.6f}"  # the wall clock is the same in every process of this machine
 
     os.environ |= {
@@ -123,14 +112,16 @@ def served(arguments: Sequence[str], people: int, home: Path) -> Iterator[tuple[
 class Person:
     """Somebody who talks with the server, and what they waited for, in milliseconds."""
 
-    def __init__(self, client: httpx.AsyncClient, address: str, token: str, number: int) -> None:
-        self._client, self._address, self._number = client, address, number
+    def __init__(self, client: httpx.AsyncClient, address: str, token: str, number: int, word_s: float) -> None:
+        self._client, self._address, self._number, self._word_s = client, address, number, word_s
         self._headers = {"Authorization": f"Bearer {token}"}
         self.statuses: Counter[int] = Counter()
         self.retry_after: list[int] = []
         self.first_ms: list[float] = []
         self.total_ms: list[float] = []
         self.late_ms: list[float] = []
+        self.before_ms: list[float] = []
+        self.after_ms: list[float] = []
         self.errors: list[str] = []
 
     async def say(self, n: int) -> None:
@@ -138,7 +129,7 @@ class Person:
         text = SENTENCES[(self._number + n) % len(SENTENCES)]
         body = {"model": "nano-emox", "stream": True, "messages": [{"role": "user", "content": text}],
                 "emox": {"thread": "bench"}}  # fmt: skip
-        began, words, arrived = time.perf_counter(), "", []
+        began, sent, words, arrived = time.perf_counter(), time.time(), "", []
         try:
             async with self._client.stream(
                 "POST", f"{self._address}/v1/chat/completions", json=body, headers=self._headers
@@ -168,6 +159,9 @@ class Person:
         for i, at in enumerate(arrived[: len(given)]):  # a word is held back until so many more are known
             self.late_ms.append(1000 * (at - given[min(i + LAG_WORDS, len(given) - 1)]))
         self.total_ms.append(1000 * (time.perf_counter() - began))
+        if given:
+            self.before_ms.append(1000 * (given[0] - self._word_s - sent))
+            self.after_ms.append(1000 * (time.time() - given[-1]))
 
 
 def resident_mb(pid: int) -> float:
@@ -181,6 +175,14 @@ def cpu_s(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def stages_s(address: str, token: str) -> dict[str, tuple[float, float]]:
+    """Seconds and count of each stage of all turns so far, as /metrics tells."""
+    text = httpx.get(f"{address}/metrics", headers={"Authorization": f"Bearer {token}"}).text
+    told = dict(re.findall(r'^emox_stage_seconds_((?:sum|count)\{stage="\w+"\}) (\S+)', text, re.M))
+    names = re.findall(r'emox_stage_seconds_sum\{stage="(\w+)"', text)
+    return {n: (float(told[f'sum{{stage="{n}"}}']), float(told[f'count{{stage="{n}"}}'])) for n in names}
+
+
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     """p50, p95 and the most, in milliseconds."""
     ordered = sorted(values)
@@ -192,20 +194,18 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 async def talk(
-    address: str, tokens: Sequence[str], turns: int, spread_s: float, pid: int, pause_s: float = 0.0
+    address: str, tokens: Sequence[str], turns: int, spread_s: float, pid: int, word_s: float = 0.0
 ) -> tuple[list[Person], list[float], float]:
     """Everybody holds so many turns one after the other, beginning within `spread_s`; memory is read meanwhile."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(timeout=300, limits=limits) as client:
-        persons = [Person(client, address, token, i) for i, token in enumerate(tokens)]
+        persons = [Person(client, address, token, i, word_s) for i, token in enumerate(tokens)]
         memory: list[float] = []
 
         async def one(person: Person, i: int) -> None:
             await asyncio.sleep(spread_s * i / len(persons))
             for n in range(turns):
                 await person.say(n)
-                if pause_s:
-                    await asyncio.sleep(pause_s)
 
         async def watch() -> None:
             while True:
@@ -237,19 +237,25 @@ async def load(people: int, turns: int, word_s: float, folder: Path) -> dict[str
     arguments = ["-m", "bench.server", "--serve", "PORT", "--word-s", str(word_s), "--people", str(people)]
     with served(arguments, people, folder) as (address, tokens, pid):
         reply_s = word_s * len(WORDS)
-        await talk(address, tokens, 1, reply_s or 5, pid)  # everybody's memory is opened
-        used_s = cpu_s(pid)
-        persons, memory, wall_s = await talk(address, tokens, turns, reply_s, pid)
-        used_s = cpu_s(pid) - used_s
+        await talk(address, tokens, 1, reply_s or 5, pid, word_s)  # everybody's memory is opened
+        used_s, before = cpu_s(pid), stages_s(address, tokens[0])
+        persons, memory, wall_s = await talk(address, tokens, turns, reply_s, pid, word_s)
+        used_s, after = cpu_s(pid) - used_s, stages_s(address, tokens[0])
+        means = {
+            stage: round(1000 * (total - before[stage][0]) / (n - before[stage][1]), 1)
+            for stage, (total, n) in after.items()
+        }
         held = len(memory) // 4
         return summary(persons, wall_s) | {
             "word_s": word_s,
             "reply_s": round(reply_s, 2),
-            "first_piece_ms": percentiles(
-                [ms - 1000 * word_s * (LAG_WORDS + 1) for person in persons for ms in person.first_ms]
-            ),
+            "before_model_ms": percentiles([ms for person in persons for ms in person.before_ms]),
             "piece_late_ms": percentiles([ms for person in persons for ms in person.late_ms]),
-            "turn_overhead_ms": percentiles([ms - 1000 * reply_s for person in persons for ms in person.total_ms]),
+            "after_model_ms": percentiles([ms for person in persons for ms in person.after_ms]),
+            "overhead_ms": percentiles(
+                [sum(both) for person in persons for both in zip(person.before_ms, person.after_ms, strict=True)]
+            ),
+            "stage_means_ms": means,
             "cpu_ms_per_turn": round(1000 * used_s / max(1, len(persons) * turns), 1),
             "resident_mb": {
                 "first_quarter": round(statistics.median(memory[:held] or memory), 1),
@@ -283,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=200, help="streams at once")
     parser.add_argument("--turns", type=int, default=5, help="turns of each")
-    parser.add_argument("--word-s", type=float, default=0.5, help="seconds between the words of a reply")
+    parser.add_argument("--word-s", type=float, default=0.4, help="seconds between the words of a reply")
     parser.add_argument("--real", action="store_true", help="the model that comes along, 8 people and then 40")
     parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()

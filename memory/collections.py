@@ -31,8 +31,12 @@ from .errors import MemoryStoreError
 from .files import EMPTY_LOG, clean, index_folders, open_beside, texts_of, zero_unused
 from .folder import REMEDY, Folder, described, differences
 
-MAX_OPEN_INDEXES = 32
-"""Collections whose indexes are held in memory at once, about 3 MB and 4 open files each."""
+MAX_OPEN_INDEXES = 512
+"""Collections whose indexes are held in memory at once, about 3 MB and `FILES_EACH` open files each: those of 256
+people who talk at the same time. Where fewer files may be open, fewer are held."""
+
+FILES_EACH = 4
+OTHER_FILES = 256
 
 SYNC_EVERY = 100
 """Records after which Chroma writes a collection's index. By default it does so after 1,000, and until then every
@@ -224,11 +228,11 @@ class Collections:
     def _opened(self, name: str = "") -> Client:
         """The client, with room in memory for the collection of that name; no name needs no room.
 
-        At most `MAX_OPEN_INDEXES` are held; for one more, Chroma is opened anew, which takes some 30 ms. Its own limit
+        At most `_room()` are held; for one more, Chroma is opened anew, which takes some 30 ms. Its own limit
         cannot be relied on: an index it drops before it was ever written to disk can no longer be queried
         ("Nothing found on disk", chromadb 1.5.9).
         """
-        full = name and name not in self._in_use and len(self._in_use) >= MAX_OPEN_INDEXES
+        full = name and name not in self._in_use and len(self._in_use) >= _room()
         if self._client and full and self.folder is not None:
             self._shut()
             _return_freed_memory()
@@ -262,6 +266,15 @@ class Collections:
             self._in_use.clear()
             self._indexes.clear()
             self._handles.clear()
+
+
+def _room() -> int:
+    """How many indexes may be held."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows bounds no files
+        return MAX_OPEN_INDEXES
+    return max(1, min(MAX_OPEN_INDEXES, (getrlimit(RLIMIT_NOFILE)[0] - OTHER_FILES) // FILES_EACH))
 
 
 def _connect(folder: Path) -> Client:
