@@ -281,7 +281,10 @@ class Host:
         theirs = [task for task, whose in self._running.items() if whose == user]
         if theirs:
             await asyncio.wait(theirs)
-        return await asyncio.to_thread(work)
+        forgotten = await asyncio.to_thread(work)
+        if not self.store.count(user):
+            self.agent.forgotten(user)
+        return forgotten
 
     async def close(self, patience_s: float = TURN_S) -> None:
         """Begin no more turns, and finish those that have begun, for so long."""

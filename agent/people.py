@@ -73,6 +73,10 @@ class People:
         rows = self._do("select user from tokens where hash = ?", _hash(token))
         return rows[0][0] if rows else None
 
+    def has_tokens(self) -> bool:
+        """Whether there is any token."""
+        return bool(self._do("select 1 from tokens limit 1"))
+
     def tokens(self) -> list[Token]:
         """All tokens, oldest first."""
         rows = self._do("select hash, user, made_at from tokens order by made_at")

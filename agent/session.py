@@ -78,6 +78,7 @@ class Agent(AbstractContextManager["Agent"]):
         self._close = close
         self._turns = TurnBuffer()
         self._caught_up: set[tuple[str, str]] = set()
+        self._met: set[str] = set()
         self._afterthoughts = Afterthoughts()
         self._build = partial(
             build_graph,
@@ -156,8 +157,7 @@ class Agent(AbstractContextManager["Agent"]):
             absent = {"voice": Absence.NOT_GIVEN, "face": Absence.NOT_GIVEN}
             if words:
                 live.turn = UserTurn(words, absent=absent)  # type: ignore[arg-type]
-        first_contact = self.store.count(user) == 0
-        to_say = disclosure(allowed, self.model.card.modalities | {"text"}) if first_contact else None
+        to_say = disclosure(allowed, self.model.card.modalities | {"text"}) if self._is_new(user) else None
         yield Started(turn_id, thread, to_say)
         speaker = self.speaker if speak or speak_to else None
         self._turns.put(turn_id, live)
@@ -170,6 +170,16 @@ class Agent(AbstractContextManager["Agent"]):
             yield from self._run(state, live, speaker, speak_to)
         finally:
             self._turns.drop(turn_id)
+
+    def _is_new(self, user: str) -> bool:
+        """Whether nothing is remembered of a person; of whom something was, it is not asked again."""
+        if user not in self._met and self.store.count(user):
+            self._met.add(user)
+        return user not in self._met
+
+    def forgotten(self, user: str) -> None:
+        """Know that everything of a person was forgotten: they are told again what they talk with."""
+        self._met.discard(user)
 
     def _catch_up(self, user: str, thread: str) -> list[Utterance] | None:
         """The dialogue of a conversation with turns that are remembered and missing in its checkpoint; None if none is.
@@ -270,7 +280,7 @@ class Agent(AbstractContextManager["Agent"]):
         self._reflect(state["user"], state["thread_id"], state["turn_id"])
 
     def _reflect(self, user: str, thread_id: str, turn_id: str) -> None:
-        self._afterthoughts.add(lambda: digest(self.store, user, thread_id), turn_id)
+        self._afterthoughts.add((user, thread_id), lambda: digest(self.store, user, thread_id), turn_id)
 
     async def turn(self, text: str | None = None, **options: Any) -> AsyncGenerator[Event]:
         """`events` for asyncio: the turn runs in a thread of its own and does not block the loop."""

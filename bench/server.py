@@ -75,7 +75,7 @@ def serve(port: int, word_s: float, people: int) -> None:
     scripted = mock.patch.multiple(
         opening,
         load_model=lambda settings: Paced(),
-        open_store=lambda settings: ChromaStore(settings.home / "memory", FakeEmbedder()),
+        open_store=lambda settings: ChromaStore(settings.memory_url or settings.home / "memory", FakeEmbedder()),
     )
     with scripted, mock.patch.object(run, "_voice", return_value=None):
         cli.main(["serve", "--port", str(port)])

@@ -33,7 +33,7 @@ def digest(store: MemoryStore, user: str, thread_id: str) -> list[Fact]:
 
     n = N_LOOKED_BACK if store.count(user) % EVERY == 0 else N_LATEST
     newest = store.list(user, limit=max(n, N_NEWEST))
-    of_thread = [episode for episode in newest if episode.thread_id == thread_id][: MAX_AFTER + 1]
+    of_thread = [episode for episode in newest if episode.thread_id == thread_id][: 2 * MAX_AFTER]
     store.change_all(user, {id: partial(_turned_out, after=after) for id, after in outcomes(of_thread).items()})
     latest = [episode for episode in newest[:n] if episode.route != "crisis"]
     changed = derive(store.facts(user, history=True), latest, store.embedder.embed)

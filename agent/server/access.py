@@ -118,7 +118,7 @@ class Access:
 
     def _known(self, connection: HTTPConnection, address: str) -> str | None:
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        if self._people.tokens():
+        if self._people.has_tokens():
             return self._people.user_of(token.strip()) if scheme.lower() == "bearer" else None
         proxied = "forwarded" in connection.headers or "x-forwarded-for" in connection.headers
         return self._alone if is_here(address) and not proxied else None

@@ -51,7 +51,7 @@ def serve(
         if chats is not None:
             opened.callback(chats.inbox.close)
         people = opened.enter_context(contextlib.closing(People(settings.home / "people.sqlite")))
-        if not is_here(host) and not people.tokens():
+        if not is_here(host) and not people.has_tokens():
             raise SetupError(
                 f"{host} can be reached by others, and there is no token: make one with `emox token new --user NAME`"
             )

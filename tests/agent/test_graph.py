@@ -230,7 +230,7 @@ def test_a_crisis_is_remembered_for_some_turns(lines_between, route):
 def test_earlier_words_are_looked_up_only_when_a_hint_makes_them_matter():
     store = InMemoryStore(FakeEmbedder())
     agent = agent_of(store=store)
-    agent._afterthoughts.add = lambda work, turn_id: None
+    agent._afterthoughts.add = lambda about, work, turn_id: None
     asked = []
     listed = store.list
     store.list = lambda user, **options: asked.append((user, options)) or listed(user, **options)

@@ -167,6 +167,18 @@ async def test_numbers_are_counted_when_a_turn_is_over(tmp_path):
     assert [type(event) for event in seen] == [Finished]
 
 
+async def test_who_was_forgotten_is_told_again_what_they_talk_with(tmp_path):
+    with house(tmp_path) as at:
+        told = []
+        for forget in (False, False, True):
+            if forget:
+                await at.host.forget("ann", all=True)
+            async for event in at.host.turn(Message("ann", "main", SAID)):
+                if isinstance(event, Started):
+                    told.append(event.disclosure is not None)
+    assert told == [True, False, True]
+
+
 async def test_others_go_on_talking_while_somebody_is_forgotten(tmp_path):
     with house(tmp_path, at_once=8, waiting=100, each=100) as at:
         await ask(at, user="ann")
