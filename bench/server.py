@@ -300,7 +300,7 @@ def main() -> None:
             if options.real:
                 found = asyncio.run(real(Path(folder)))
             else:
-                name = "paced" if options.word_s else "at_once"
+                name = f"paced_{options.people}" if options.word_s else f"at_once_{options.people}"
                 found = {name: asyncio.run(load(options.people, options.turns, options.word_s, Path(folder)))}
     command = " ".join(["python -m bench.server", *sys.argv[1:]])
     for part in found.values():
