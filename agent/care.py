@@ -265,6 +265,10 @@ class Consent:
         """The modalities that may be read."""
         return frozenset(m for m in MODALITIES if getattr(self, m))
 
+    def within(self, most: Consent) -> Consent:
+        """What both allow."""
+        return Consent(**{m: m in self.allowed() & most.allowed() for m in MODALITIES})
+
 
 def disclosure(
     consent: Consent,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from .edge import AsJson
-from .people import People, Token
 from .settings import load_settings
+
+if TYPE_CHECKING:
+    from .people import People, Token
 
 app = typer.Typer(no_args_is_help=True, help=__doc__.partition(": ")[2].capitalize())
 
@@ -56,5 +58,7 @@ def _plain(token: Token) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _people() -> Iterator[People]:
+    from .people import People
+
     with contextlib.closing(People(load_settings().home / "people.sqlite")) as people:
         yield people

@@ -23,7 +23,6 @@ from memory import privacy
 from memory.store import MemoryStore, check_name
 from memory.types import Episode
 from model.types import Utterance
-from perception.types import MODALITIES
 
 from . import care
 from .background import in_background
@@ -128,7 +127,7 @@ class Host:
 
     def consent_of(self, user: str) -> Consent:
         """What may be read of a person: what they agreed to, within what may be read of anybody."""
-        return within(self.people.consent_of(user) or TEXT_ONLY, self.most)
+        return (self.people.consent_of(user) or TEXT_ONLY).within(self.most)
 
     def disclosure(self, user: str, **where: str) -> str:
         """What a person is told at first contact; `where` as `care.disclosure` takes it."""
@@ -252,7 +251,7 @@ class Host:
         options: dict[str, Any] = {
             "user": message.user,
             "thread": message.thread,
-            "consent": within(self.consent_of(message.user), message.most),
+            "consent": self.consent_of(message.user).within(message.most or self.most),
             "speak": message.speak,
             "turn_id": turn_id,
             "dialogue": message.dialogue,
@@ -293,12 +292,6 @@ class Host:
             _, late = await asyncio.wait(self._running, timeout=patience_s)
             if late:
                 logger.warning("%d turns were not finished in %.0f s", len(late), patience_s)
-
-
-def within(consent: Consent, most: Consent | None) -> Consent:
-    """What both allow; None allows everything."""
-    allowed = consent.allowed() & (most.allowed() if most is not None else consent.allowed())
-    return Consent(**{modality: modality in allowed for modality in MODALITIES})
 
 
 @contextlib.contextmanager

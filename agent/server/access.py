@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -89,15 +89,8 @@ class Access:
         Raises:
             Refused: 403.
         """
-        host = connection.headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if name not in self._names and not _is_address(name):
-            raise Refused(403, "this server is reached by localhost, by its address in numbers, or by a name in hosts")
-        origin = connection.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host and origin not in self.origins:
-            raise Refused(
-                403, f"only this server's own page may use it; to let {origin} do so, add it to the setting origins"
-            )
+        if why := why_foreign(connection, self._names, self.origins):
+            raise Refused(403, why)
 
     def user_of(self, connection: HTTPConnection) -> str:
         """Who asks.
@@ -122,6 +115,18 @@ class Access:
             return self._people.user_of(token.strip()) if scheme.lower() == "bearer" else None
         proxied = "forwarded" in connection.headers or "x-forwarded-for" in connection.headers
         return self._alone if is_here(address) and not proxied else None
+
+
+def why_foreign(connection: HTTPConnection, names: Collection[str], origins: Sequence[str]) -> str | None:
+    """Why a request is not of this server's own page, nor of one of `origins`; None if it may be."""
+    host = connection.headers.get("host", "")
+    name = urlsplit(f"//{host}").hostname or ""
+    if name not in names and not _is_address(name):
+        return "this server is reached by localhost, by its address in numbers, or by a name in hosts"
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host and origin not in origins:
+        return f"only this server's own page may use it; to let {origin} do so, add it to the setting origins"
+    return None
 
 
 def is_here(address: str) -> bool:

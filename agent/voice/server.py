@@ -20,10 +20,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
 from fastapi.exceptions import RequestValidationError
@@ -47,6 +45,8 @@ from starlette.requests import HTTPConnection
 
 from agent.care import Consent
 from agent.nodes import Ears
+from agent.server.access import why_foreign
+from agent.server.errors import sentence_of
 from agent.session import Agent
 from perception.types import MODALITIES, Modality
 
@@ -223,7 +223,7 @@ class VoiceRoutes:
                 talker = self._who(websocket, Caller.model_validate(dict(websocket.query_params)))
             await self._begin(WebSocketRunnerArguments(websocket=websocket, transport_type=kind), talker)
         except ValidationError as error:
-            await _close(websocket, 1008, _sentence(error))
+            await _close(websocket, 1008, sentence_of(error))
         except Refused as error:
             await _close(websocket, 1013, str(error))
         except Forbidden as error:
@@ -318,7 +318,7 @@ def make_app(
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": _sentence(error)}, 422)
+        return JSONResponse({"detail": sentence_of(error)}, 422)
 
     @app.exception_handler(Refused)
     async def on_refused(_: Request, error: Refused) -> JSONResponse:
@@ -350,36 +350,16 @@ async def _transport(arguments: RunnerArguments, consent: Consent) -> BaseTransp
 
 def both(consent: Consent, wanted: list[Modality] | None) -> Consent:
     """What both the settings and the caller allow."""
-    return Consent(**{m: m in consent.allowed() and (wanted is None or m in wanted) for m in MODALITIES})
+    return consent if wanted is None else consent.within(Consent(**{m: m in wanted for m in MODALITIES}))
 
 
 def _refusal(connection: HTTPConnection, names: set[str], origins: Sequence[str]) -> str | None:
     """Why a request is not answered: another web site's page sent it, or it is too long."""
-    host = connection.headers.get("host", "")
-    name = urlsplit(f"//{host}").hostname or ""
-    if name not in names and not _is_address(name):
-        return "this server is reached by localhost or by its address in numbers"
-    origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host and origin not in origins:
-        return f"only this server's own page may talk with it; to let {origin} do so, add it to the setting origins"
+    if why := why_foreign(connection, names, origins):
+        return why
     if int(connection.headers.get("content-length", 0)) > MESSAGE_BYTES or "transfer-encoding" in connection.headers:
         return f"a request may have {MESSAGE_BYTES:,} bytes at most, and says how many it has"
     return None
-
-
-def _is_address(name: str) -> bool:
-    """Numeric addresses cannot be made to lead elsewhere, as names can."""
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _sentence(error: ValidationError | RequestValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return f"{where or 'the request'} is wrong: {first['msg']}"
 
 
 async def _close(websocket: WebSocket, code: int, why: str) -> None:

@@ -13,30 +13,14 @@ from agent.connectors.connector import Attachment, Incoming, Undeliverable
 from agent.connectors.desk import APOLOGY, GONE, MAX_BYTES, SILENT, TOO_LARGE, UNOPENED, UNSENT, Desk, chunks
 from agent.connectors.inbox import Inbox
 from memory.cipher import Cipher, new_key
+from tests.agent.connectors.desks import REPLY, SAID, desk_of
 from tests.agent.connectors.paper import Paper
 from tests.agent.server.house import house
 from tests.fakes import FakeModel
 
-SAID = "I am sad about my cat, she ran away yesterday."
-REPLY = "I hear you. Tell me more?"
-
 
 def message(id="1", text=SAID, user="ann", chat="home", order=None, **more):
     return Incoming(id, chat, user, float(id) if order is None else order, text, **more)
-
-
-@contextlib.asynccontextmanager
-async def desk_of(at, paper, *, inbox=None, **options):
-    """The desk of a platform at work."""
-    inbox = inbox or Inbox(at.home / "inbox.sqlite")
-    desk = Desk(at.host, paper, inbox, **{"settle_s": 0.02, "retries_s": (0.01, 0.01)} | options)
-    running = asyncio.create_task(desk.run())
-    try:
-        yield inbox
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def emptied(inbox, platform="paper"):
@@ -266,7 +250,7 @@ async def test_a_message_that_comes_while_none_is_found_is_answered(at, paper):
     sent, loop = [], asyncio.get_running_loop()
     async with desk_of(at, paper, inbox=Late(at.home / "inbox.sqlite")):
         await paper.deliver(message("1"))
-        await paper.until(2)
+        assert await paper.until(2) == [REPLY, REPLY]
 
 
 async def test_a_start_is_answered_by_what_the_agent_is(tmp_path, paper):

@@ -21,6 +21,7 @@ from agent.connectors.inbox import Inbox
 from agent.connectors.opus import ogg_opus
 from agent.settings import SetupError
 from agent.speech import Audio
+from tests.agent.connectors.desks import REPLY, SAID, desk_of
 from tests.agent.connectors.discord_double import (
     ANN,
     BEN,
@@ -34,7 +35,7 @@ from tests.agent.connectors.discord_double import (
     TOKEN,
     double,
 )
-from tests.agent.connectors.test_desk import REPLY, SAID, desk_of, sound
+from tests.agent.connectors.test_desk import sound
 from tests.agent.server.house import house
 from tests.fakes import FakeModel
 

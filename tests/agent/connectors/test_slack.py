@@ -20,15 +20,14 @@ from slack_sdk.errors import SlackApiError
 
 from agent.care import Consent
 from agent.connectors.connector import Attachment
-from agent.connectors.desk import MAX_BYTES, TOO_LARGE, UNOPENED, Desk
+from agent.connectors.desk import MAX_BYTES, TOO_LARGE, UNOPENED
 from agent.connectors.inbox import Inbox
 from agent.connectors.slack import SlackConnector
+from tests.agent.connectors.desks import REPLY, SAID, desk_of
 from tests.agent.connectors.slack_double import APP_TOKEN, BOT_TOKEN, ME, SECRET, SlackDouble, post, signed
 from tests.agent.server.house import house
 from tests.fakes import FakeModel
 
-SAID = "I am sad about my cat, she ran away yesterday."
-REPLY = "I hear you. Tell me more?"
 MENTION = f"<@{ME['user_id']}>"
 
 
@@ -54,17 +53,9 @@ def connector_of(double, **options):
 @contextlib.asynccontextmanager
 async def served(at, double, connector=None, **options):
     """The agent on it, over Socket Mode unless told otherwise."""
-    inbox = Inbox(at.home / "inbox.sqlite")
-    connector = connector or connector_of(double, **options)
-    desk = Desk(at.host, connector, inbox, settle_s=0.02, retries_s=(0.01,) * 3)
-    running = asyncio.create_task(desk.run())
-    try:
-        yield inbox
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        inbox.close()
+    with contextlib.closing(Inbox(at.home / "inbox.sqlite")) as inbox:
+        async with desk_of(at, connector or connector_of(double, **options), inbox=inbox, retries_s=(0.01,) * 3):
+            yield inbox
 
 
 @contextlib.asynccontextmanager
@@ -335,7 +326,7 @@ async def test_it_connects_again_when_the_connection_ends(at, double, kindly):
             while double.n_connections < 2:
                 await asyncio.sleep(0.01)
         await double.say("second")
-        await double.until(2)
+        assert len(await double.until(2)) == 2
 
 
 async def test_a_wrong_token_is_told(double):

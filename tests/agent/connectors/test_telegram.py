@@ -17,15 +17,14 @@ from telegram.error import Conflict, InvalidToken
 from agent.care import Consent
 from agent.connectors.backoff import Backoff
 from agent.connectors.connector import Attachment, Incoming
-from agent.connectors.desk import SILENT, TOO_LARGE, UNOPENED, Desk
+from agent.connectors.desk import SILENT, TOO_LARGE, UNOPENED
 from agent.connectors.inbox import Inbox
 from agent.connectors.telegram import TelegramConnector
+from tests.agent.connectors.desks import REPLY, SAID, desk_of
 from tests.agent.connectors.telegram_double import MAX_DOWNLOAD, ME, TOKEN, TelegramDouble
 from tests.agent.server.house import house
 from tests.fakes import FakeModel
 
-SAID = "I am sad about my cat, she ran away yesterday."
-REPLY = "I hear you. Tell me more?"
 GROUP = -1001
 
 
@@ -53,22 +52,10 @@ async def double():
 @contextlib.asynccontextmanager
 async def served(at, double, token=TOKEN):
     """The agent on it."""
-    inbox = Inbox(at.home / "inbox.sqlite")
-    desk = Desk(
-        at.host,
-        TelegramConnector(token, double.url, backoff=Backoff(0.01)),
-        inbox,
-        settle_s=0.02,
-        retries_s=(0.01,) * 3,
-    )
-    running = asyncio.create_task(desk.run())
-    try:
-        yield inbox
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        inbox.close()
+    with contextlib.closing(Inbox(at.home / "inbox.sqlite")) as inbox:
+        connector = TelegramConnector(token, double.url, backoff=Backoff(0.01))
+        async with desk_of(at, connector, inbox=inbox, retries_s=(0.01,) * 3):
+            yield inbox
 
 
 class Read:
