@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from agent import inspection
 from agent.host import Host
@@ -44,7 +44,7 @@ class Forgetting(BaseModel):
     until: str | None = Field(None, max_length=100)
     about: str | None = Field(None, min_length=1, max_length=1_000)
     person: str | None = Field(None, min_length=1, max_length=200)
-    all: bool = False
+    all: StrictBool = False
 
 
 class Preview(BaseModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 CHAT_MODEL = "nano-emox"
 SPEECH_MODEL = "emox-voice"
@@ -87,7 +87,7 @@ class Extension(BaseModel):
         default=None, min_length=1, max_length=200,
         description="Your name for this message, as Idempotency-Key: sent again, it is told the same answer.",
     )  # fmt: skip
-    disclosed: bool = Field(
+    disclosed: StrictBool = Field(
         default=False, description="The person has been shown the disclosure: do not begin with it."
     )
 
@@ -105,7 +105,7 @@ class ChatRequest(BaseModel):
 
     model: str = CHAT_MODEL
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
-    stream: bool | None = None
+    stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     max_completion_tokens: int | None = Field(
         default=None,
@@ -123,7 +123,7 @@ class ChatRequest(BaseModel):
     user: str | None = Field(default=None, description="Accepted and ignored: whose token it is, is the user.")
     n: int | None = Field(default=None, description="One answer is given.")
     stop: str | list[str] | None = Field(default=None, description="Refused.")
-    logprobs: bool | None = Field(default=None, description="Refused if true.")
+    logprobs: StrictBool | None = Field(default=None, description="Refused if true.")
     top_logprobs: int | None = Field(default=None, description="Refused if not 0.")
     tools: list[Any] | None = Field(default=None, description="Refused.")
     functions: list[Any] | None = Field(default=None, description="Refused.")

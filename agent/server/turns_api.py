@@ -17,7 +17,7 @@ import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from agent import inspection
 from agent.care import Consent
@@ -57,8 +57,8 @@ class TurnRequest(BaseModel):
         description="Your own name for this message. Sent again under the same one, it is told the same answer and "
         "not answered again.",
     )
-    speak: bool = Field(False, description="Say the reply, as `spoken` events with WAV sound.")
-    stream: bool = Field(True, description="Server-sent events as things happen; otherwise one JSON document.")
+    speak: StrictBool = Field(False, description="Say the reply, as `spoken` events with WAV sound.")
+    stream: StrictBool = Field(True, description="Server-sent events as things happen; otherwise one JSON document.")
 
 
 class ConsentDocument(BaseModel):
@@ -75,9 +75,9 @@ class ConsentDocument(BaseModel):
 class ConsentChoice(BaseModel):
     """What a person agrees to."""
 
-    text: bool = True
-    voice: bool = False
-    face: bool = False
+    text: StrictBool = True
+    voice: StrictBool = False
+    face: StrictBool = False
 
 
 class Thread(BaseModel):
