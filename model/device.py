@@ -10,17 +10,16 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _NAME = "device"
 _THREAD = ThreadPoolExecutor(1, _NAME)
-_END: Any = object()
 
 
 def on_device(function: Callable[P, T]) -> Callable[P, T]:
@@ -28,24 +27,21 @@ def on_device(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if threading.current_thread().name.startswith(_NAME):
+        if is_device_thread():
             return function(*args, **kwargs)
         return _THREAD.submit(function, *args, **kwargs).result()
 
     return run
 
 
-def stream_on_device(function: Callable[P, Iterator[T]]) -> Callable[P, Generator[T]]:
-    """Run a generator function on the device's thread, item by item, so that other work gets its turn in between."""
+def is_device_thread() -> bool:
+    """Whether the caller is work of the device itself, which must not wait for more of it."""
+    return threading.current_thread().name.startswith(_NAME)
 
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Generator[T]:
-        items = function(*args, **kwargs)
-        step = on_device(next)
-        while (item := step(items, _END)) is not _END:
-            yield item
 
-    return run
+def queue_on_device(function: Callable[[], object]) -> None:
+    """Run a function on the device's thread after what is queued there, and do not wait for it."""
+    _THREAD.submit(function)
 
 
 def keep_freed_memory() -> None:

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,13 @@ from torch import Tensor
 from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
-from .branches import BranchCache
+from .branches import BranchCache, run_together
 from .clauses import clauses, sentences
-from .device import on_device, stream_on_device
-from .heads import Choice, Rules, decode, score
+from .heads import Answer, Choice, Pass, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
-from .processor import Processor
+from .processor import Inputs, Processor
+from .rows import Row, Rows
+from .scheduler import Request, Say, Scheduler
 from .types import (
     CIRCUMPLEX,
     EMOTIONS,
@@ -43,6 +45,10 @@ _CLAUSE_TOKENS = 6
 """So many tokens of a clause are scored: in a quotation, what follows is nearly certain."""
 _CLAUSES = 16
 """Clauses, counted from the latest, among which the cause is sought."""
+_PATIENCE_S = 0.5
+"""So long others go before what is read ahead."""
+_REST_TOKENS = 640
+"""Of a row, besides a prompt's `max_tokens`: what is remembered, the thought and the reply."""
 CAUSE_LINES = ("0", "1", "2", "3+")
 """How many lines ago a line was said: labels of the scaling of `cause/line`."""
 
@@ -107,19 +113,63 @@ class Cause:
     probability: float
 
 
+@dataclass(frozen=True)
+class Encode:
+    """A need: what the encoders and the trained branches make of inputs (B = 1), as soft tokens."""
+
+    inputs: Inputs
+
+
+@dataclass(frozen=True)
+class Sit:
+    """A need: a row that goes on where the branch ends, once one is free."""
+
+    cache: BranchCache
+    branch: int
+    penalty: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A need: put a token behind a row; the candidates for the next."""
+
+    row: Row
+    token: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much is done at once: requests there at all, answers decoded together, tokens in a pass (a longer one goes
+    alone)."""
+
+    requests: int = 256
+    rows: int = 16
+    pass_tokens: int = 768
+
+
 class LocalModel:
     """An `AffectModel` in this process.
 
     `scaling` calibrates label tasks by what was read, such as `emotion/text` or `emotion/text+voice`; one without is a
-    softmax over the candidates' log-probabilities. Turns share no state; calls from several threads queue up
-    (device.py).
+    softmax over the candidates' log-probabilities. Turns share no state; calls from several threads are served
+    together (scheduler.py), each as if it were alone.
     """
 
     def __init__(
-        self, model: NanoEmoX, processor: Processor, card: ModelCard, scaling: Mapping[str, Scaling] | None = None
+        self,
+        model: NanoEmoX,
+        processor: Processor,
+        card: ModelCard,
+        scaling: Mapping[str, Scaling] | None = None,
+        *,
+        room: Room | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
+        self.room = room or Room()
+        self.rows = Rows(model.lm, self.room.rows, processor.max_tokens + _REST_TOKENS, compiled)
+        self._scheduler = Scheduler(self._serve, self.room.requests)
         self._card = card
         self._scaling = scaling or {}
         self._newline = processor.tokens_with("\n") | processor.stop_ids
@@ -130,29 +180,31 @@ class LocalModel:
         """Which model this is, and what it was trained to read."""
         return self._card
 
-    @on_device
-    @torch.inference_mode()
     def overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Ahead:
         """Read ahead what comes before the words where everything is told: the voice so far, the face, the dialogue."""
+        return self._scheduler.run(self._overhear(turn, history), patience_s=_PATIENCE_S)
+
+    def _overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Request[Ahead]:
         _, _, slots = self._readable(turn)
-        soft = self.model.soft_tokens(self.model.encode(self.processor.inputs(turn, slots)))
+        soft: SoftTokens = yield Encode(self.processor.inputs(turn, slots))
         cache = BranchCache(self.model.lm.model)
         cache.append(0, self._embed(self.processor.header_ids()))
         whole = cache.fork()
         cache.append(whole, self._embed_prefix(soft, slots, "", history))
-        cache.run()
+        yield Pass(cache)
         return Ahead(cache, whole, tuple(history), frozenset(slots))
 
-    @on_device
-    @torch.inference_mode()
     def attend(self, turn: UserTurn, history: Sequence[Utterance] = (), ahead: Ahead | None = None) -> Prefix:
         """Encode what the turn holds and the model was trained for; it is prefilled once, with the first questions.
 
         What was read ahead of the same dialogue is not read again: what is felt comes from the voice to its end, what
         is understood and answered from the voice as far as it was overheard.
         """
+        return self._scheduler.run(self._attend(turn, history, ahead))
+
+    def _attend(self, turn: UserTurn, history: Sequence[Utterance], ahead: Ahead | None) -> Request[Prefix]:
         read, absent, slots = self._readable(turn)
-        soft = self.model.soft_tokens(self.model.encode(self.processor.inputs(turn, slots)))
+        soft: SoftTokens = yield Encode(self.processor.inputs(turn, slots))
         if ahead is not None and (not history or ahead.history != tuple(history) or ahead.slots != slots):
             ahead = None
         if ahead is not None:
@@ -189,10 +241,11 @@ class LocalModel:
             slots.add("multi")
         return read, absent, slots & self.model.slots
 
-    @on_device
-    @torch.inference_mode()
     def perceive(self, prefix: Prefix) -> Affect:
         """Level 1: sentiment and emotion as distributions, from everything and from each modality alone."""
+        return self._scheduler.run(self._perceive(prefix))
+
+    def _perceive(self, prefix: Prefix) -> Request[Affect]:
         roots: dict[str, int] = {"whole": prefix.now}
         roots |= {modality: root for modality, root in prefix.single.items() if root != prefix.now}
         read_by: dict[str, tuple[Modality, ...]] = {"whole": tuple(prefix.single)}
@@ -201,7 +254,7 @@ class LocalModel:
         choices = {name: self._choice("emotion", root, labels[name]) for name, root in roots.items()}
         said = prefix.single.get("text")  # words say their sentiment best; it is learnt from them above all
         choices["sentiment"] = self._choice("sentiment", prefix.now if said is None else said, SENTIMENTS)
-        scores = self.score(prefix.cache, choices)
+        scores, _ = yield from score(prefix.cache, choices, self._embed, self._head)
         sentiments = self._probabilities(
             "sentiment", read_by["whole"] if said is None else ("text",), SENTIMENTS, scores.pop("sentiment")
         )
@@ -224,8 +277,6 @@ class LocalModel:
             absent=prefix.absent,
         )
 
-    @on_device
-    @torch.inference_mode()
     def understand(
         self, prefix: Prefix, affect: Affect, *, in_haste: bool = False
     ) -> tuple[Understanding, tuple[str, ...]]:
@@ -234,6 +285,11 @@ class LocalModel:
         Scenario and cause are quotations: a small model that may invent a scene will. In haste the cause is sought in
         what is said now, which is as often right (docs/RESULTS.md, causes), and mostly nothing is left to ask.
         """
+        return self._scheduler.run(self._understand(prefix, affect, in_haste))
+
+    def _understand(
+        self, prefix: Prefix, affect: Affect, in_haste: bool
+    ) -> Request[tuple[Understanding, tuple[str, ...]]]:
         cache = prefix.cache
         lines = [*(line.text for line in prefix.history), prefix.turn.text]
         quotable = [one for one in _quotable(prefix) if not in_haste or one[0] == len(lines) - 1]
@@ -246,14 +302,11 @@ class LocalModel:
         if branch is not None:
             cache.append(branch, self._embed(self.processor.question_ids(p.OPEN_QUESTION, p.OPEN_LEAD)))
         scores: dict[str, Tensor] = {}
-        words: list[int] = []
+        open_answer = Answer(Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop))
         if choices:
-            scores, states = score(cache, choices, self._embed, self._head)
+            scores, states = yield from score(cache, choices, self._embed, self._head)
             if branch is not None:
-                rules = Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop)
-                started = {branch: states[branch]}
-                words = [t for _, t in decode(cache, started, {branch: rules}, self._embed, self._head)]
-            cache.prune([prefix.whole])
+                yield from self._decode(cache, branch, states[branch], open_answer)
 
         intents: dict[str, float] = {}
         if "intent" in scores:
@@ -268,10 +321,8 @@ class LocalModel:
             intent=max(intents, key=intents.__getitem__, default=""),
             intents=intents,
         )
-        return understanding, open_words(self.processor.text(words))
+        return understanding, open_words(self.processor.text(open_answer.tokens))
 
-    @on_device
-    @torch.inference_mode()
     def classify(self, prefix: Prefix, task: str, labels: Sequence[str]) -> dict[str, float]:
         """Calibrated probabilities of any labels for one of `LABEL_TASKS`, from everything that was read now.
 
@@ -279,17 +330,15 @@ class LocalModel:
         """
         read = tuple(prefix.single)
         asked = _heard(labels, read) if task == "emotion" else labels
-        scores = self.score(prefix.cache, {task: self._choice(task, prefix.now, asked)})
+        scores = self._scores(prefix, {task: self._choice(task, prefix.now, asked)})
         return _counted(self._probabilities(task, read, asked, scores[task]), labels)
 
-    @on_device
-    @torch.inference_mode()
     def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
         """The clauses said so far, each with the probability that it is why the person feels `emotion`; sums to 1."""
         quotable = _quotable(prefix)
         if not quotable:
             return ()
-        scores = self.score(prefix.cache, {"cause": self._cause_choice(prefix, emotion, quotable)})
+        scores = self._scores(prefix, {"cause": self._cause_choice(prefix, emotion, quotable)})
         shares = scores["cause"].softmax(-1).tolist()
         return tuple(Cause(text, line, share) for (line, text), share in zip(quotable, shares, strict=True))
 
@@ -307,10 +356,11 @@ class LocalModel:
             lines[line] = 1 / (1 + math.exp(-logit))
         return lines
 
-    @stream_on_device
-    @torch.inference_mode()
     def empathize(self, prefix: Prefix, brief: ReplyBrief) -> Iterator[str]:
         """Level 3: prefill the thought, decode the reply and stream it."""
+        return self._scheduler.stream(self._empathize(prefix, brief))
+
+    def _empathize(self, prefix: Prefix, brief: ReplyBrief) -> Request[None]:
         remembered = "".join(f"You remember: {line}\n" for line in brief.memories)
         ids = self.processor.plain_ids(remembered) if remembered else []
         if brief.thought is None:
@@ -322,8 +372,10 @@ class LocalModel:
                     scenario=thought.scenario, emotion=thought.emotion, cause=thought.cause, goal=thought.goal
                 )
             )
-        branch = prefix.cache.fork(_told(prefix))
-        hidden = prefix.cache.extend({branch: self._embed(ids)})[branch]
+        cache = prefix.cache
+        branch = cache.fork(_told(prefix))
+        cache.append(branch, self._embed(ids))
+        hidden = yield Pass(cache)
         said = tuple(i for line in prefix.history if line.role == "assistant" for i in self.processor.ids(line.text))
         # Drawn, since the likeliest words are the same for everybody; the same turn is still answered the same.
         seed = zlib.crc32(json.dumps([prefix.turn.text, [line.text for line in prefix.history], ids]).encode())
@@ -331,16 +383,63 @@ class LocalModel:
             brief.max_tokens, stop=self._newline, min_tokens=3, said=said, repetition_penalty=1.1,
             temperature=TEMPERATURE, top_p=TOP_P, seed=seed,
         )  # fmt: skip
-        tokens: list[int] = []
+        answer = Answer(rules)
+        yield from self._decode(cache, branch, hidden[branch][-1], answer, aloud=True)
+        if len(answer.tokens) >= brief.max_tokens:
+            yield Say(CutShort())
+
+    def _decode(
+        self, cache: BranchCache, branch: int, state: Tensor, answer: Answer, *, aloud: bool = False
+    ) -> Request[None]:
+        """Decode an answer in a row of its own, and say its text as it becomes whole characters."""
+        row: Row = yield Sit(cache, branch, answer.rules.repetition_penalty)
         told = 0
-        for _, token in decode(prefix.cache, {branch: hidden[-1]}, {branch: rules}, self._embed, self._head):
-            tokens.append(token)
-            text = self.processor.text(tokens)
-            if not text.endswith("\ufffd"):  # half of a character: wait for the rest
-                yield text[told:]
-                told = len(text)
-        if len(tokens) >= brief.max_tokens:
-            yield CutShort()
+        try:
+            token = answer.choose(self.rows.first(state))
+            while token is not None:
+                if aloud:
+                    text = self.processor.text(answer.tokens)
+                    if not text.endswith("\ufffd"):  # half of a character: wait for the rest
+                        yield Say(text[told:])
+                        told = len(text)
+                token = None if answer.over else answer.choose((yield Step(row, token)))
+        finally:
+            self.rows.give_up(row)
+
+    def _scores(self, prefix: Prefix, choices: dict[str, Choice]) -> dict[str, Tensor]:
+        """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
+        return self._scheduler.run(score(prefix.cache, choices, self._embed, self._head))[0]
+
+    def _serve(self, needs: Sequence[Any]) -> dict[int, Any]:
+        """Encode for one, let everybody's next tokens take a step, and read what fits into one pass."""
+        results: dict[int, Any] = {}
+        encode = next((number for number, need in enumerate(needs) if isinstance(need, Encode)), None)
+        if encode is not None:
+            results[encode] = self._encoded(needs[encode].inputs)
+        steps = {need.row: (number, need.token) for number, need in enumerate(needs) if isinstance(need, Step)}
+        if steps:
+            found = self.rows.step({row: token for row, (_, token) in steps.items()})
+            results |= {steps[row][0]: candidates for row, candidates in found.items()}
+        asked: dict[BranchCache, list[int]] = {}
+        n_tokens = 0
+        for number, need in enumerate(needs):
+            if isinstance(need, Sit) and self.rows.n_free:
+                results[number] = self.rows.take(need.cache, need.branch, need.penalty)
+            elif isinstance(need, Pass):
+                n = 0 if need.cache in asked else need.cache.n_waiting
+                if not asked or n_tokens + n <= self.room.pass_tokens:
+                    asked.setdefault(need.cache, []).append(number)
+                    n_tokens += n
+        for numbers, states in zip(asked.values(), run_together(list(asked)), strict=True):
+            results |= dict.fromkeys(numbers, states)
+        return results
+
+    def _encoded(self, inputs: Inputs) -> SoftTokens | Exception:
+        try:
+            device = self.model.lm.get_input_embeddings().weight.device
+            return self.model.soft_tokens(self.model.encode(inputs.to(device)))
+        except Exception as error:
+            return error
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]
@@ -351,11 +450,6 @@ class LocalModel:
         question = self.processor.question_ids(p.CAUSE_QUESTION.format(emotion=emotion), p.CAUSE_LEAD)
         ended = [self.processor.plain_ids(clause) + self.processor.ids('"') for _, clause in quotable]
         return Choice(_told(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
-
-    def score(self, cache: BranchCache, choices: dict[str, Choice]) -> dict[str, Tensor]:
-        """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
-        scores, _ = score(cache, choices, self._embed, self._head)
-        return scores
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         table = self.model.lm.get_input_embeddings()

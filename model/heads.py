@@ -1,24 +1,33 @@
 """Perception, understanding and interaction as branches of one shared prefix.
 
-Label tasks are not generated and parsed: each candidate is scored, which gives a distribution. Open tasks are
-decoded greedily, all at once, one token per branch and step, under rules that keep them short and clean.
+Label tasks are not generated and parsed: each candidate is scored, which gives a distribution. Open tasks are decoded
+under rules that keep them short and clean. Both are requests (scheduler.py): they yield what they need of the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .branches import BranchCache
+from .rows import Candidates
+from .scheduler import Request
 
 Embed = Callable[[Sequence[int]], Tensor]
 """Token ids -> embeddings (L, D)."""
 
 Head = Callable[[Tensor], Tensor]
 """Last hidden states (N, D) -> logits (N, V)."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A need: send all that waits in the cache through a forward pass; branch -> last hidden states (L, D)."""
+
+    cache: BranchCache
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Choice:
 
 def score(
     cache: BranchCache, choices: Mapping[str, Choice], embed: Embed, head: Head
-) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
+) -> Request[tuple[dict[str, Tensor], dict[int, Tensor]]]:
     """Log-probability of every candidate of every task, in one forward pass with all that waits in the cache.
 
     Returns:
@@ -52,7 +61,7 @@ def score(
             if len(candidate) > 1:  # the last token is only predicted, so a one-token label costs nothing
                 cache.append(branches[-1], embed(candidate[:-1]))
         asked[task] = (question, branches)
-    hidden = cache.run()
+    hidden: dict[int, Tensor] = yield Pass(cache)
 
     scores = {}
     for task, choice in choices.items():
@@ -95,72 +104,39 @@ class Rules:
     seed: int = 0
 
 
-_NUCLEUS = 256
-"""Tokens among which the nucleus is sought first."""
+class Answer:
+    """An open answer as it is decoded: `tokens` so far, each chosen by the rules from candidates; `over` at its end."""
 
-
-class _Running:
-    """A branch being decoded: its rules, the last hidden state, the tokens chosen, the chance they are drawn by."""
-
-    def __init__(self, rules: Rules, state: Tensor) -> None:
-        self.rules = rules
-        self.state = state
+    def __init__(self, rules: Rules) -> None:
         self.tokens: list[int] = []
-        self.chance = torch.Generator().manual_seed(rules.seed)
+        self.over = False
+        self.rules = rules
+        self._chance = torch.Generator().manual_seed(rules.seed)
 
-
-def decode(
-    cache: BranchCache, starts: Mapping[int, Tensor], rules: Mapping[int, Rules], embed: Embed, head: Head
-) -> Iterator[tuple[int, int]]:
-    """Decode several branches at once.
-
-    Args:
-        starts: branch -> last hidden state (D,) of what has been fed to it.
-        rules: branch -> its rules.
-
-    Yields:
-        (branch, token) as each token is chosen; a branch that has ended yields no more.
-    """
-    running = {branch: _Running(rules[branch], state) for branch, state in starts.items()}
-    while running:
-        logits = head(torch.stack([run.state for run in running.values()])).float()
-        chosen: dict[int, int] = {}
-        for (branch, run), row in zip(list(running.items()), logits, strict=True):
-            token = _choose(row, run)
-            if token in run.rules.stop:
-                del running[branch]
-                continue
-            run.tokens.append(token)
-            yield branch, token
-            if token in run.rules.last or len(run.tokens) >= run.rules.max_tokens:
-                del running[branch]
-            else:
-                chosen[branch] = token
-        hidden = cache.extend({branch: embed([token]) for branch, token in chosen.items()})
-        for branch, state in hidden.items():
-            running[branch].state = state[-1]
-
-
-def _choose(logits: Tensor, run: _Running) -> int:
-    rules, tokens = run.rules, run.tokens
-    if rules.repetition_penalty != 1.0 and tokens:
-        used = torch.tensor(sorted(set(tokens)), device=logits.device)
-        values = logits[used]
-        logits[used] = torch.where(values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty)
-    banned = [*rules.banned, *_would_repeat([*rules.said, *tokens], rules.no_repeat)]
-    if len(tokens) < rules.min_tokens:
-        banned += [*rules.stop, *rules.last]
-    if banned:
-        logits[banned] = -torch.inf
-    return _drawn(logits, rules, run.chance) if rules.temperature > 0 else int(logits.argmax())
+    def choose(self, candidates: Candidates) -> int | None:
+        """The next token, or None where the answer has ended before it."""
+        rules, tokens = self.rules, self.tokens
+        banned = {*rules.banned, *_would_repeat([*rules.said, *tokens], rules.no_repeat)}
+        if len(tokens) < rules.min_tokens:
+            banned |= rules.stop | rules.last
+        allowed = torch.tensor([token not in banned for token in candidates.tokens.tolist()])
+        if not allowed.any():  # nothing that is likely may be said
+            self.over = True
+            return None
+        token = int(candidates.tokens[_drawn(candidates.logits.masked_fill(~allowed, -torch.inf), rules, self._chance)])
+        if token in rules.stop:
+            self.over = True
+            return None
+        tokens.append(token)
+        self.over = token in rules.last or len(tokens) >= rules.max_tokens
+        return token
 
 
 def _drawn(logits: Tensor, rules: Rules, chance: torch.Generator) -> int:
-    """A token of the nucleus; the draw is made on the CPU, so that it is the same on every device."""
-    shares = (logits.cpu() / rules.temperature).softmax(-1)
-    likeliest, order = shares.topk(min(_NUCLEUS, len(shares)))
-    if likeliest.sum() < rules.top_p:  # seldom; to sort the vocabulary takes a fifth of a step
-        likeliest, order = shares.sort(descending=True, stable=True)
+    """Index of one of the logits (N,), which fall; drawn on the CPU, so that it is the same on every device."""
+    if rules.temperature == 0:
+        return int(logits.argmax())
+    likeliest, order = (logits / rules.temperature).softmax(-1).sort(descending=True, stable=True)
     before = likeliest.cumsum(-1) - likeliest
     likeliest = torch.where(before < rules.top_p, likeliest, 0.0)  # the first always stays
     return int(order[torch.multinomial(likeliest, 1, generator=chance)])

@@ -68,6 +68,12 @@ class Inputs:
     clips: Tensor | None = None
     speech: tuple[Tensor, ...] | None = None
 
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device."""
+        frames, faces, clips = (None if one is None else one.to(device) for one in (self.frames, self.faces, self.clips))
+        speech = None if self.speech is None else tuple(one.to(device) for one in self.speech)
+        return Inputs(frames, faces, clips, speech)
+
 
 class Processor:
     """Turns text into ids and a turn into encoder inputs.

@@ -1,7 +1,7 @@
 """Weight-only int8 for the steps of decoding, which on a CPU only wait for the weights to arrive from memory.
 
-A prefill multiplies many rows and is bound by arithmetic, where bf16 is faster; so both forms are kept, and the number
-of rows chooses. Labels are scored in passes of many rows and stay exactly as in bf16.
+A pass multiplies many rows and is bound by arithmetic, where bf16 is faster; so both forms are kept. Labels are scored
+in passes and stay exactly as in bf16, however few tokens a pass may have.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEW_ROWS = 4
-"""Up to so many rows int8 is used: one reply, or the three answers of `understand`, at a time."""
+"""Up to so many answers that take a step together int8 is used."""
 
 
 class DecodingLinear(nn.Module):
@@ -29,11 +29,10 @@ class DecodingLinear(nn.Module):
         self.register_buffer("packed", packed, persistent=False)  # (N, K)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (..., K) -> (..., N)."""
-        rows = x.reshape(-1, x.shape[-1])
-        if len(rows) > FEW_ROWS:
+        """X (..., K) -> (..., N). A step of decoding is (B, 1, K)."""
+        if x.ndim != 3 or x.shape[1] != 1 or len(x) > FEW_ROWS:
             return F.linear(x, self.weight)
-        return torch._weight_int8pack_mm(rows, self.packed, self.scale).unflatten(0, x.shape[:-1])
+        return torch._weight_int8pack_mm(x[:, 0], self.packed, self.scale)[:, None]
 
 
 def speed_up_decoding(lm: nn.Module) -> None:

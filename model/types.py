@@ -126,6 +126,10 @@ class ReplyBrief:
     max_tokens: int = 64
 
 
+class Busy(RuntimeError):
+    """The model has as many requests as it can take: nothing was done, the same may be asked again in a moment."""
+
+
 class CutShort(str):
     """An empty last piece of a reply that may have had more to say than it had tokens for."""
 

@@ -171,7 +171,7 @@ def test_asking_more_does_not_change_the_reply(model):
 def test_gradients_are_never_kept(model):
     prefix = model.attend(whole_turn())
     model.perceive(prefix)
-    assert not prefix.cache._cache.layers[0].keys.requires_grad
+    assert not prefix.cache.row(prefix.now)[0][0].requires_grad
     assert torch.is_grad_enabled()
 
 

@@ -5,7 +5,8 @@ import torch
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
-from model.heads import Choice, Rules, _drawn, decode, score
+from model.heads import Answer, Choice, Pass, Rules, _drawn, score
+from model.rows import Candidates
 
 
 class Asked:
@@ -28,6 +29,17 @@ class Asked:
         return sum(logits[len(prefix) + i - 1, token] for i, token in enumerate(answer))
 
 
+def alone(request):
+    """The result of a request that needs passes only."""
+    try:
+        need = next(request)
+        while True:
+            assert isinstance(need, Pass)
+            need = request.send(need.cache.run())
+    except StopIteration as end:
+        return end.value
+
+
 @torch.no_grad()
 def test_candidates_of_any_length_get_their_sequence_log_probability():
     asked = Asked()
@@ -37,50 +49,23 @@ def test_candidates_of_any_length_get_their_sequence_log_probability():
     }
     branch = asked.cache.fork()
     asked.cache.append(branch, asked.embed([40, 41]))
-    scores, states = score(asked.cache, choices, asked.embed, asked.head)
+    scores, states = alone(score(asked.cache, choices, asked.embed, asked.head))
     for task, choice in choices.items():
         expected = [asked.log_p([1, 2, 3, *choice.question], c) for c in choice.candidates]
         torch.testing.assert_close(scores[task], torch.stack(expected), rtol=0, atol=1e-4)
-    alone = asked.lm.model(input_ids=torch.tensor([[1, 2, 3, 40, 41]])).last_hidden_state[0, -1]
-    torch.testing.assert_close(states[branch], alone, rtol=0, atol=1e-10)
+    straight = asked.lm.model(input_ids=torch.tensor([[1, 2, 3, 40, 41]])).last_hidden_state[0, -1]
+    torch.testing.assert_close(states[branch], straight, rtol=0, atol=1e-10)
 
 
-@torch.no_grad()
-def test_decoding_together_equals_decoding_alone():
-    def answers(*prompts):
-        asked = Asked()
-        branches = {asked.cache.fork(): ids for ids in prompts}
-        hidden = asked.cache.extend({branch: asked.embed(ids) for branch, ids in branches.items()})
-        starts = {branch: states[-1] for branch, states in hidden.items()}
-        told = {branch: [] for branch in branches}
-        rules = dict.fromkeys(branches, Rules(6))
-        for branch, token in decode(asked.cache, starts, rules, asked.embed, asked.head):
-            told[branch].append(token)
-        return list(told.values())
-
-    assert answers([7, 8], [9]) == [*answers([7, 8]), *answers([9])]
-
-
-class Scripted:
-    """A head that wants given tokens in order, whatever it is fed."""
-
-    def __init__(self, *tokens):
-        self.tokens = list(tokens)
-
-    def __call__(self, states):
-        logits = torch.zeros(len(states), 320)
-        logits[:, self.tokens[0]] = 2.0
-        logits[:, 99] = 1.0  # second choice
-        if len(self.tokens) > 1:
-            self.tokens.pop(0)
-        return logits
-
-
-def run(rules, *tokens):
-    asked = Asked()
-    start = {0: torch.zeros(32).double()}
-    with torch.no_grad():
-        return [token for _, token in decode(asked.cache, start, {0: rules}, asked.embed, Scripted(*tokens))]
+def run(rules, *wanted):
+    """Tokens of an answer when the language model wants given ones in order, and 99 next to them."""
+    answer, wanted = Answer(rules), list(wanted)
+    while not answer.over:
+        if answer.choose(Candidates(torch.tensor([wanted[0], 99, 98]), torch.tensor([2.0, 1.0, 0.0]))) is None:
+            break
+        wanted = wanted[1:] or wanted
+    assert answer.over
+    return answer.tokens
 
 
 def test_stop_tokens_end_an_answer_and_are_left_out():
@@ -97,6 +82,10 @@ def test_no_end_comes_before_the_least_length():
 
 def test_banned_tokens_are_never_chosen():
     assert run(Rules(2, banned=(7,)), 7, 8) == [99, 8]
+
+
+def test_an_answer_ends_where_nothing_likely_may_be_said():
+    assert run(Rules(9, banned=(8, 98, 99)), 7, 8, 9) == [7]
 
 
 def test_runs_are_not_repeated():

@@ -1,0 +1,241 @@
+"""Rows of one batch in which answers are decoded together: each step reads the weights once for all of them.
+
+A row begins as the keys and values along a branch of a `BranchCache`. Rows in use stand together at the beginning: when
+one is given up, the last takes its place. On a GPU a step is a CUDA graph, captured once for each number of rows and
+slots out of a few, as a step is a thousand small kernels that the host could not launch in time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from .attention import attending
+from .branches import BranchCache
+
+N_CANDIDATES = 256
+"""Likeliest tokens that a step tells; nothing else can be chosen."""
+_SLOTS = 256
+"""Rows grow by so many slots at a time; a graph reads one, two, four ... times as many."""
+
+
+@dataclass(eq=False)
+class Row:
+    """A row in use: `n` tokens are in it, `place` is where it stands now; logits of used tokens are divided by
+    `penalty` (Keskar et al. 2019, arXiv:1909.05858)."""
+
+    place: int
+    n: int
+    penalty: float
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The likeliest next tokens, likeliest first, with their logits; on the CPU."""
+
+    tokens: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A step as a graph: what it reads and what it leaves."""
+
+    graph: torch.cuda.CUDAGraph
+    tokens: Tensor
+    positions: Tensor
+    found: tuple[Tensor, Tensor]
+
+
+@dataclass
+class Rows:
+    """Up to `limit` rows over a causal language model of transformers.
+
+    With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows.
+    """
+
+    lm: Any
+    limit: int
+    max_slots: int
+    compiled: bool = False
+    _used: list[Row] = field(default_factory=list)
+    _graphs: dict[tuple[int, int], _Captured] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        table = self.lm.get_input_embeddings().weight
+        n_rows, n_slots = (self.limit, self.max_slots) if table.is_cuda else (1, _SLOTS)
+        self._keys = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
+        self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
+        self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
+        self._penalty = torch.ones(self.limit, device=table.device)
+        self._forward = torch.compile(self._candidates, dynamic=False) if self.compiled else self._candidates
+
+    @property
+    def n_free(self) -> int:
+        """Rows that can still be taken."""
+        return self.limit - len(self._used)
+
+    def take(self, cache: BranchCache, branch: int, penalty: float = 1.0) -> Row:
+        """A row that goes on where the branch ends; nothing may wait for it.
+
+        Raises:
+            ValueError: all rows are in use, or the branch is too long.
+        """
+        if not self.n_free:
+            raise ValueError(f"all {self.limit} rows are in use")
+        keys, values = cache.row(branch)
+        n = keys[0].shape[1]
+        self._grow(len(self._used) + 1, n + 1)
+        row = Row(len(self._used), n, penalty)
+        for mine, given in ((self._keys, keys), (self._values, values)):
+            for layer, part in enumerate(given):
+                mine[layer][row.place, :, :n] = part
+        self._seen[row.place] = False
+        self._penalty[row.place] = penalty
+        self._used.append(row)
+        return row
+
+    def give_up(self, row: Row) -> None:
+        """Free a row; the last one takes its place."""
+        last = self._used.pop()
+        if last is row:
+            return
+        for parts in (self._keys, self._values):
+            for part in parts:
+                part[row.place, :, : last.n] = part[last.place, :, : last.n]
+        self._seen[row.place] = self._seen[last.place]
+        self._penalty[row.place] = last.penalty
+        self._used[row.place] = last
+        last.place = row.place
+
+    def first(self, state: Tensor) -> Candidates:
+        """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
+        tokens, logits = _likeliest(self.lm.lm_head(state[None]).float())
+        return Candidates(tokens[0].cpu(), logits[0].cpu())
+
+    def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
+        """Put a token behind each of some rows; those that are left out stay as they are."""
+        n_rows = 1 + max(row.place for row in chosen)
+        n_slots = 1 + max(row.n for row in self._used[:n_rows])
+        if n_slots > self.max_slots:
+            raise ValueError(f"a row has room for {self.max_slots} tokens")
+        self._grow(n_rows, n_slots)
+        self._seen[[row.place for row in chosen], list(chosen.values())] = True
+        tokens = torch.zeros(n_rows, dtype=torch.long)
+        for row, token in chosen.items():
+            tokens[row.place] = token
+        positions = torch.tensor([row.n for row in self._used[:n_rows]])
+        step = self._replayed if self._seen.is_cuda else self._stepped
+        likeliest, logits = step(tokens, positions, n_slots)
+        for row in chosen:
+            row.n += 1
+        return {row: Candidates(likeliest[row.place], logits[row.place]) for row in chosen}
+
+    def _stepped(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
+        with attending(self.lm, _ATTENTION):
+            return self._forward(tokens, positions, n_slots)
+
+    def _candidates(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
+        """The step itself: token ids (B,) at positions (B,) -> likeliest tokens and their logits, (B, N_CANDIDATES)."""
+        n = len(tokens)
+        later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
+        embeddings = self.lm.get_input_embeddings()(tokens)[:, None]
+        mask = torch.zeros(later.shape, dtype=embeddings.dtype, device=tokens.device)
+        hidden = self.lm.model(
+            inputs_embeds=embeddings,
+            position_ids=positions[:, None],
+            use_cache=False,
+            at=positions,
+            keys=[keys[:n, :, :n_slots] for keys in self._keys],
+            values=[values[:n, :, :n_slots] for values in self._values],
+            unseen=mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None],
+        ).last_hidden_state
+        logits = self.lm.lm_head(hidden)[:, 0].float()
+        penalty = self._penalty[:n, None]
+        logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        return _likeliest(logits)
+
+    def _replayed(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
+        """The step as a graph of at least so many rows and slots; those too many do nothing that is read."""
+        n_rows = min(self.limit, 1 << (len(tokens) - 1).bit_length())
+        size = _SLOTS
+        while size < n_slots:
+            size *= 2
+        size = min(size, self.max_slots)
+        if (n_rows, size) not in self._graphs:
+            self._graphs[n_rows, size] = self._capture(n_rows, size)
+        captured = self._graphs[n_rows, size]
+        captured.tokens[: len(tokens)] = tokens
+        captured.positions[: len(tokens)] = positions
+        captured.positions[len(tokens) :] = 0
+        captured.graph.replay()
+        likeliest, logits = captured.found
+        return likeliest.cpu(), logits.cpu()
+
+    def _capture(self, n_rows: int, n_slots: int) -> _Captured:
+        device = self._seen.device
+        tokens = torch.zeros(n_rows, dtype=torch.long, device=device)
+        # While it warms up it writes: behind what is in each row, where the next token goes anyway.
+        positions = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows], device=device)
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                self._stepped(tokens, positions, n_slots)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            found = self._stepped(tokens, positions, n_slots)
+        return _Captured(graph, tokens, positions, found)
+
+    def _room(self, n_rows: int, n_slots: int) -> Tensor:
+        table, config = self.lm.get_input_embeddings().weight, self.lm.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return torch.zeros(
+            n_rows, config.num_key_value_heads, n_slots, width, dtype=table.dtype, device=table.device
+        )
+
+    def _grow(self, n_rows: int, n_slots: int) -> None:
+        """Make room on a CPU, where it is not all taken at once."""
+        rows, _, slots, _ = self._keys[0].shape
+        if n_rows <= rows and n_slots <= slots:
+            return
+        n_rows = max(rows, min(self.limit, 1 << (n_rows - 1).bit_length()))
+        n_slots = max(slots, -(-n_slots // _SLOTS) * _SLOTS)
+        for parts in (self._keys, self._values):
+            for layer, part in enumerate(parts):
+                parts[layer] = self._room(n_rows, n_slots)
+                parts[layer][:rows, :, :slots] = part
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    values, tokens = logits.topk(min(N_CANDIDATES, logits.shape[-1]), dim=-1)
+    return tokens, values
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scaling: float,
+    at: Tensor, keys: list[Tensor], values: list[Tensor], unseen: Tensor, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Attention of one token a row, (B, H, 1, D) each, over its row; queries that share a key head stand together."""
+    mine, read = keys[module.layer_idx], values[module.layer_idx]
+    n, n_heads, _, width = key.shape
+    rows = torch.arange(n, device=key.device)
+    mine[rows, :, at] = key[:, :, 0]
+    read[rows, :, at] = value[:, :, 0]
+    stacked = query.view(n, n_heads, -1, width)
+    if query.is_cuda:  # the fused kernels give all the slots of a key head to one multiprocessor
+        weights = (stacked @ mine.mT * scaling + unseen).softmax(-1, dtype=torch.float32).to(read.dtype)
+        attended = weights @ read
+    else:
+        attended = F.scaled_dot_product_attention(stacked, mine, read, attn_mask=unseen, scale=scaling)
+    return attended.reshape(n, 1, -1, width), None
+
+
+_ATTENTION = "emox-rows"
+AttentionInterface.register(_ATTENTION, _attend)

@@ -1,0 +1,182 @@
+"""One device, one queue: what many conversations ask at once is answered in rounds.
+
+A request is a generator that yields what it needs of the device (an encoding, a pass, a step) and is sent what came of
+it. Each round serves the needs of all requests together, as far as they fit into one batch, and those that come while a
+round lasts take part in the next: a new one joins while others decode. Who gave up is closed before the next round.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from .device import is_device_thread, queue_on_device
+from .types import Busy
+
+T = TypeVar("T")
+Request = Generator[Any, Any, T]
+
+AHEAD = 4
+"""Pieces that a stream may be ahead of who reads it: a slow reader's row rests, and is not decoded for nobody."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """A need of a stream: hand this to its reader."""
+
+    piece: str
+
+
+@dataclass(frozen=True)
+class _Ended(Generic[T]):
+    result: T | None
+    error: BaseException | None
+
+
+@dataclass(eq=False)
+class _Running:
+    request: Request[Any]
+    deadline: float
+    need: Any = None
+    n_unread: int = 0
+    given_up: bool = False
+    out: SimpleQueue[Any] = field(default_factory=SimpleQueue)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has said more than was read."""
+        return isinstance(self.need, Say) and self.n_unread >= AHEAD
+
+
+class Scheduler:
+    """Runs requests on the device's thread.
+
+    `serve` gets the needs that wait, the most urgent first, and returns results by index, of as many as it served: an
+    exception as a result is raised in that request alone. It may leave needs for later, but not all of them unless
+    they wait for a request that is there. Beyond `limit` requests `Busy` is raised.
+    """
+
+    def __init__(self, serve: Callable[[Sequence[Any]], dict[int, Any]], limit: int) -> None:
+        self._serve = serve
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._running: list[_Running] = []
+        self._going = False
+
+    def run(self, request: Request[T], patience_s: float = 0.0) -> T:
+        """Run a request to its end; one with patience lets others go first for so long.
+
+        Raises:
+            Busy: too many requests are there already.
+        """
+        running = self._enter(request, patience_s)
+        ended: _Ended[T] = self._read(running)
+        if ended.error is not None:
+            raise ended.error
+        return ended.result  # type: ignore[return-value]
+
+    def stream(self, request: Request[None]) -> Generator[str]:
+        """Run a request and give what it says; closed, the request is closed before the next round.
+
+        Raises:
+            Busy: as `run`, with the first piece.
+        """
+        running = self._enter(request, 0.0)
+        try:
+            while not isinstance(item := self._read(running), _Ended):
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            running.given_up = True
+            self._go()
+
+    def _enter(self, request: Request[Any], patience_s: float) -> _Running:
+        running = _Running(request, time.monotonic() + patience_s)
+        with self._lock:
+            if len(self._running) >= self._limit:
+                raise Busy(f"the model answers {self._limit} requests already: ask again in a moment")
+            self._running.append(running)
+        self._go()
+        return running
+
+    def _read(self, running: _Running) -> Any:
+        while is_device_thread() and running.out.empty():  # asked by other work of the device: go on from here
+            self._round()
+        item = running.out.get()
+        with self._lock:
+            rested = running.rests
+            running.n_unread -= 1
+        if rested:
+            self._go()
+        return item
+
+    def _go(self) -> None:
+        """See that a round comes."""
+        with self._lock:
+            if self._going:
+                return
+            self._going = True
+        queue_on_device(self._next_round)
+
+    def _next_round(self) -> None:
+        with self._lock:
+            self._going = False  # who comes from here on calls for the next
+        if self._round():
+            self._go()
+
+    @torch.inference_mode()
+    def _round(self) -> bool:
+        """Serve once all who wait; returns whether anything came of it."""
+        with self._lock:
+            present = sorted(self._running, key=lambda running: running.deadline)
+        moved = False
+        for running in present:
+            if running.given_up:
+                running.request.close()
+                self._leave(running)
+            elif running.need is None or (isinstance(running.need, Say) and not running.rests):
+                self._advance(running, None)
+                moved = True
+        waiting = [one for one in present if one.need is not None and not isinstance(one.need, Say)]
+        if not waiting:
+            return moved
+        try:
+            results = self._serve([running.need for running in waiting])
+        except Exception as error:
+            results = dict.fromkeys(range(len(waiting)), error)
+        for number, result in results.items():
+            self._advance(waiting[number], result)
+        return moved or bool(results)
+
+    def _advance(self, running: _Running, result: Any) -> None:
+        """Send a request what it waited for, and hear what it needs next."""
+        try:
+            if isinstance(result, Exception):
+                running.need = running.request.throw(result)
+            elif not isinstance(running.need, Say):
+                running.need = running.request.send(result)
+            while isinstance(running.need, Say):
+                with self._lock:
+                    if running.rests:
+                        return
+                    running.n_unread += 1
+                running.out.put(running.need.piece)
+                running.need = next(running.request)
+        except StopIteration as end:
+            self._leave(running, _Ended(end.value, None))
+        except Exception as error:
+            self._leave(running, _Ended(None, error))
+
+    def _leave(self, running: _Running, ended: _Ended[Any] | None = None) -> None:
+        running.need = None
+        with self._lock:
+            self._running.remove(running)
+            running.n_unread += 1
+        running.out.put(ended or _Ended(None, GeneratorExit()))
