@@ -139,12 +139,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Room:
-    """How much is done at once: requests there at all, answers decoded together, tokens in a pass (a longer one goes
-    alone)."""
+    """How much is done at once.
+
+    A CPU encodes one turn after the other, as more at once take as many times as long and all others wait.
+    """
 
     requests: int = 256
+    """Beyond so many the model is busy."""
     rows: int = 16
+    """Answers that are decoded together."""
     pass_tokens: int = 768
+    """Tokens of a pass; what is longer goes alone."""
+    encodings: int = 1
+    """Turns that are encoded together."""
+
+
+ON_GPU = Room(rows=32, pass_tokens=8192, encodings=16)
 
 
 class LocalModel:
@@ -167,7 +177,9 @@ class LocalModel:
     ) -> None:
         self.model = model.eval()
         self.processor = processor
-        self.room = room or Room()
+        self._device = model.lm.get_input_embeddings().weight.device
+        self._aside = torch.cuda.Stream() if self._device.type == "cuda" else None
+        self.room = room or (Room() if self._aside is None else ON_GPU)
         self.rows = Rows(model.lm, self.room.rows, processor.max_tokens + _REST_TOKENS, compiled)
         self._scheduler = Scheduler(self._serve, self.room.requests)
         self._card = card
@@ -413,9 +425,10 @@ class LocalModel:
     def _serve(self, needs: Sequence[Any]) -> dict[int, Any]:
         """Encode for one, let everybody's next tokens take a step, and read what fits into one pass."""
         results: dict[int, Any] = {}
-        encode = next((number for number, need in enumerate(needs) if isinstance(need, Encode)), None)
-        if encode is not None:
-            results[encode] = self._encoded(needs[encode].inputs)
+        wanted = [number for number, need in enumerate(needs) if isinstance(need, Encode)]
+        wanted = [number for number in wanted if needs[number].inputs.shape == needs[wanted[0]].inputs.shape]
+        wanted = wanted[: self.room.encodings]
+        encoded = self._encode([needs[number].inputs for number in wanted])
         steps = {need.row: (number, need.token) for number, need in enumerate(needs) if isinstance(need, Step)}
         if steps:
             found = self.rows.step({row: token for row, (_, token) in steps.items()})
@@ -432,14 +445,24 @@ class LocalModel:
                     n_tokens += n
         for numbers, states in zip(asked.values(), run_together(list(asked)), strict=True):
             results |= dict.fromkeys(numbers, states)
-        return results
+        if self._aside is not None:
+            torch.cuda.current_stream().wait_stream(self._aside)
+        return results | dict(zip(wanted, encoded, strict=True))
 
-    def _encoded(self, inputs: Inputs) -> SoftTokens | Exception:
+    def _encode(self, wanted: Sequence[Inputs]) -> Sequence[SoftTokens | Exception]:
+        """Encode together; on a GPU beside what the language model does meanwhile."""
+        if not wanted:
+            return []
         try:
-            device = self.model.lm.get_input_embeddings().weight.device
-            return self.model.soft_tokens(self.model.encode(inputs.to(device)))
+            with torch.cuda.stream(self._aside):
+                inputs = Inputs.together(wanted).to(self._device)
+                soft = self.model.soft_tokens(self.model.encode(inputs))
+            if self._aside is not None:
+                for tokens in (*soft.tokens.values(), *(() if soft.gates is None else (soft.gates,))):
+                    tokens.record_stream(torch.cuda.current_stream())
+            return soft.rows() if soft.tokens else [soft] * len(wanted)
         except Exception as error:
-            return error
+            return [error] if len(wanted) == 1 else [one for each in wanted for one in self._encode([each])]
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]
@@ -452,14 +475,12 @@ class LocalModel:
         return Choice(_told(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        table = self.model.lm.get_input_embeddings()
-        return table(torch.tensor(ids, device=table.weight.device))
+        return self.model.lm.get_input_embeddings()(torch.tensor(ids, device=self._device))
 
     def _embed_prefix(self, soft: SoftTokens, slots: set[str], text: str, history: Sequence[Utterance]) -> Tensor:
         chosen = SoftTokens({slot: tokens for slot, tokens in soft.tokens.items() if slot in slots})
         ids = torch.tensor([self.processor.prefix_ids(chosen.counts(), text, history)], dtype=torch.long)
-        device = self.model.lm.get_input_embeddings().weight.device
-        return self.model.embed(ids.to(device), chosen, self.processor.placeholders)[0]
+        return self.model.embed(ids.to(self._device), chosen, self.processor.placeholders)[0]
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.lm.lm_head(hidden)

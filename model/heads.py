@@ -6,9 +6,11 @@ under rules that keep them short and clean. Both are requests (scheduler.py): th
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,43 +110,53 @@ class Answer:
     """An open answer as it is decoded: `tokens` so far, each chosen by the rules from candidates; `over` at its end."""
 
     def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.tokens: list[int] = []
         self.over = False
-        self.rules = rules
-        self._chance = torch.Generator().manual_seed(rules.seed)
+        self._chance = random.Random(rules.seed)
+        self._run = rules.said
+        self._followed: dict[tuple[int, ...], set[int]] = {}
+        for end in range(len(rules.said)):
+            self._remember(rules.said[: end + 1])
 
     def choose(self, candidates: Candidates) -> int | None:
         """The next token, or None where the answer has ended before it."""
-        rules, tokens = self.rules, self.tokens
-        banned = {*rules.banned, *_would_repeat([*rules.said, *tokens], rules.no_repeat)}
-        if len(tokens) < rules.min_tokens:
+        rules = self.rules
+        banned = {*rules.banned, *self._followed.get(_tail(self._run, rules.no_repeat - 1), ())}
+        if len(self.tokens) < rules.min_tokens:
             banned |= rules.stop | rules.last
-        allowed = torch.tensor([token not in banned for token in candidates.tokens.tolist()])
-        if not allowed.any():  # nothing that is likely may be said
+        likeliest = candidates.tokens.tolist()
+        allowed = [place for place, token in enumerate(likeliest) if token not in banned]
+        if not allowed:  # nothing that is likely may be said
             self.over = True
             return None
-        token = int(candidates.tokens[_drawn(candidates.logits.masked_fill(~allowed, -torch.inf), rules, self._chance)])
+        token = likeliest[allowed[_drawn(candidates.logits[allowed], rules, self._chance)]]
         if token in rules.stop:
             self.over = True
             return None
-        tokens.append(token)
-        self.over = token in rules.last or len(tokens) >= rules.max_tokens
+        self.tokens.append(token)
+        self._run = (*_tail(self._run, rules.no_repeat), token)
+        self._remember(self._run)
+        self.over = token in rules.last or len(self.tokens) >= rules.max_tokens
         return token
 
+    def _remember(self, run: tuple[int, ...]) -> None:
+        """Which token followed those before it."""
+        n = self.rules.no_repeat
+        if 0 < n <= len(run):
+            self._followed.setdefault(run[-n:-1], set()).add(run[-1])
 
-def _drawn(logits: Tensor, rules: Rules, chance: torch.Generator) -> int:
-    """Index of one of the logits (N,), which fall; drawn on the CPU, so that it is the same on every device."""
+
+def _tail(run: tuple[int, ...], n: int) -> tuple[int, ...]:
+    return run[-n:] if n > 0 else ()
+
+
+def _drawn(logits: np.ndarray, rules: Rules, chance: random.Random) -> int:
+    """Index of one of the logits (N,), which fall."""
     if rules.temperature == 0:
-        return int(logits.argmax())
-    likeliest, order = (logits / rules.temperature).softmax(-1).sort(descending=True, stable=True)
-    before = likeliest.cumsum(-1) - likeliest
-    likeliest = torch.where(before < rules.top_p, likeliest, 0.0)  # the first always stays
-    return int(order[torch.multinomial(likeliest, 1, generator=chance)])
-
-
-def _would_repeat(tokens: list[int], n: int) -> list[int]:
-    """Tokens that would complete a run of `n` tokens already there."""
-    if n < 1 or len(tokens) < n:
-        return []
-    tail = tokens[len(tokens) - n + 1 :]
-    return [tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == tail]
+        return 0
+    shares = np.exp((logits - logits[0]) / rules.temperature, dtype=np.float64)
+    shares /= shares.sum()
+    upto = shares.cumsum()
+    n = 1 + int(np.searchsorted(upto[:-1], rules.top_p))  # those before which less than top_p stands; the first always
+    return int(np.searchsorted(upto[: n - 1], chance.random() * upto[n - 1], side="right"))

@@ -49,6 +49,17 @@ class SoftTokens:
         """Slot -> number of soft tokens."""
         return {slot: tokens.shape[1] for slot, tokens in self.tokens.items()}
 
+    def rows(self) -> list[SoftTokens]:
+        """Those of each row of the batch (B = 1)."""
+        n = len(next(iter(self.tokens.values()), ()))
+        return [
+            SoftTokens(
+                {slot: tokens[row : row + 1] for slot, tokens in self.tokens.items()},
+                None if self.gates is None else self.gates[row : row + 1],
+            )
+            for row in range(n)
+        ]
+
 
 class NanoEmoX(nn.Module):
     """The whole model. A branch given as None was not trained or is not needed; its slots then do not exist.

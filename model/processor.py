@@ -70,9 +70,26 @@ class Inputs:
 
     def to(self, device: torch.device) -> Inputs:
         """The same on a device."""
-        frames, faces, clips = (None if one is None else one.to(device) for one in (self.frames, self.faces, self.clips))
+        frames, faces, clips = (one if one is None else one.to(device) for one in (self.frames, self.faces, self.clips))
         speech = None if self.speech is None else tuple(one.to(device) for one in self.speech)
         return Inputs(frames, faces, clips, speech)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Equal for inputs that can be put together."""
+        there = (self.frames, self.faces, self.clips)
+        return (*(None if one is None else one.shape[1:] for one in there), self.speech is None)
+
+    @staticmethod
+    def together(several: Sequence[Inputs]) -> Inputs:
+        """One batch of inputs of the same shape."""
+        first = several[0]
+        return Inputs(
+            frames=None if first.frames is None else torch.cat([one.frames for one in several if one.frames is not None]),
+            faces=None if first.faces is None else torch.cat([one.faces for one in several if one.faces is not None]),
+            clips=None if first.clips is None else torch.cat([one.clips for one in several if one.clips is not None]),
+            speech=None if first.speech is None else tuple(sound for one in several for sound in one.speech or ()),
+        )
 
 
 class Processor:

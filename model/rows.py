@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,10 +37,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The likeliest next tokens, likeliest first, with their logits; on the CPU."""
+    """The likeliest next tokens, int64 (N,), likeliest first, and their logits, float32 (N,)."""
 
-    tokens: Tensor
-    logits: Tensor
+    tokens: np.ndarray
+    logits: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Rows:
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
         tokens, logits = _likeliest(self.lm.lm_head(state[None]).float())
-        return Candidates(tokens[0].cpu(), logits[0].cpu())
+        return Candidates(tokens[0].cpu().numpy(), logits[0].cpu().numpy())
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
         """Put a token behind each of some rows; those that are left out stay as they are."""
@@ -131,7 +132,7 @@ class Rows:
             tokens[row.place] = token
         positions = torch.tensor([row.n for row in self._used[:n_rows]])
         step = self._replayed if self._seen.is_cuda else self._stepped
-        likeliest, logits = step(tokens, positions, n_slots)
+        likeliest, logits = (found.cpu().numpy() for found in step(tokens, positions, n_slots))
         for row in chosen:
             row.n += 1
         return {row: Candidates(likeliest[row.place], logits[row.place]) for row in chosen}
@@ -174,8 +175,7 @@ class Rows:
         captured.positions[: len(tokens)] = positions
         captured.positions[len(tokens) :] = 0
         captured.graph.replay()
-        likeliest, logits = captured.found
-        return likeliest.cpu(), logits.cpu()
+        return captured.found
 
     def _capture(self, n_rows: int, n_slots: int) -> _Captured:
         device = self._seen.device

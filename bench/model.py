@@ -1,0 +1,367 @@
+"""How fast the model is hosted here: `python -m bench.model`; with a GPU `--variant nano_emox_2b --device cuda`.
+
+Prefill, decoding, six tasks on clips, first words and throughput, alone and under load, beside what the machine could
+do at best: a step of decoding has to read every weight and the rows' keys and values once, so bytes over bandwidth is
+its limit. The peer is `transformers.generate` over the same weights in the same run, on a CPU llama.cpp with SmolLM2,
+too (`--llama-cpp PYTHON`, of an environment that holds llama-cpp-python). Without the default's weights, or where
+`--variant` names another, weights are random, which changes no time. Writes `bench/results/model.json`, or
+`model-cuda.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from model.branches import BranchCache
+from model.build import VARIANTS, compose, load
+from model.device import keep_freed_memory, on_device
+from model.engine import LocalModel
+from model.processor import Processor
+from model.types import ModelCard, ReplyBrief, Thought
+from perception.types import Faces, Frames, Speech, UserTurn
+
+OUT = Path(__file__).parent / "results"
+SAID = (
+    "My dog died last night and I cannot stop crying.",
+    "I finally got the job I wanted, I start on Monday!",
+    "My boss took credit for my work in front of everyone, and nobody said a word.",
+    "I have my exam tomorrow and I have not slept for two nights.",
+)
+CLIP_S = 4.0
+PROMPT = 300
+REPLY = 48
+"""Tokens before a step of decoding, and tokens of a reply."""
+
+
+def timed(action: Callable[[], Any], n: int) -> list[float]:
+    """Seconds that each of `n` calls takes, after one more."""
+    action()
+    times = []
+    for _ in range(n):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool) -> LocalModel:
+    """The variant ready to be asked; with random weights in bf16 unless it is the default."""
+    if variant == "nano_emox_tiny":
+        from tests.model.tiny import tiny_model
+
+        return tiny_model()
+    if variant == "nano_emox_embedded":
+        from model.weights import locate
+
+        return load(locate("smollm2"), device=device)
+    config = VARIANTS[variant]
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device(device):
+        model = compose(config, lora=False)
+    torch.set_default_dtype(torch.float32)
+    if tokenizer is None:
+        from model.weights import locate
+
+        tokenizer = locate("smollm2")
+    words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    processor = Processor(words, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
+    card = ModelCard(variant, "random", frozenset(("text", "voice", "face")))
+    return LocalModel(model, processor, card, compiled=compiled)
+
+
+def clip(number: int) -> UserTurn:
+    """Four seconds of somebody who speaks and is seen."""
+    draw = np.random.default_rng(number)
+    n_frames, times = 8, np.linspace(0, CLIP_S, 8)
+    return UserTurn(
+        SAID[number % len(SAID)],
+        Speech(draw.normal(0, 0.1, int(CLIP_S * 16_000)).astype(np.float32)),
+        Frames(draw.integers(0, 256, (n_frames, 240, 320, 3), dtype=np.uint8), times),
+        Faces(draw.integers(0, 256, (n_frames, 112, 112, 3), dtype=np.uint8), times, np.zeros((n_frames, 4), np.float32)),
+    )
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+@on_device
+def machine(device: str) -> dict[str, Any]:
+    """What it runs on: bytes a second of a large copy (read and written), floating-point operations of a bf16 product."""
+    n = 2**31 if device == "cuda" else 2**28
+    source = torch.ones(n // 2, dtype=torch.bfloat16, device=device)
+    target = torch.empty_like(source)
+    side = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(torch.bfloat16) for _ in range(2))
+
+    def copy() -> None:
+        target.copy_(source)
+        synchronize(device)
+
+    def multiply() -> None:
+        a @ b
+        synchronize(device)
+
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": name,
+        "bytes_per_s": 2 * n / min(timed(copy, 9)),
+        "bf16_flop_per_s": 2 * side**3 / min(timed(multiply, 9)),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@on_device
+@torch.inference_mode()
+def prefill(model: LocalModel, device: str, n_tokens: int = 200) -> dict[str, float]:
+    """Milliseconds that a pass of so many tokens takes, and what its arithmetic alone would take."""
+    table = model.model.lm.get_input_embeddings()
+    prompt = table(torch.arange(1000, 1000 + n_tokens, device=table.weight.device) % table.num_embeddings)
+
+    def run() -> None:
+        BranchCache(model.model.lm.model).extend({0: prompt})
+        synchronize(device)
+
+    return {"ms": 1000 * statistics.median(timed(run, 9)), "flop": 2.0 * n_tokens * layers(model)}
+
+
+def layers(model: LocalModel) -> int:
+    """Parameters of the language model's layers, without embeddings and head."""
+    return sum(parameter.numel() for parameter in model.model.lm.model.layers.parameters())
+
+
+@on_device
+@torch.inference_mode()
+def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, float]:
+    """Tokens a second of so many answers decoded together, and the bytes that a step has to read."""
+    lm = model.model.lm
+    table = lm.get_input_embeddings()
+    cache = BranchCache(lm.model)
+    cache.extend({0: table(torch.arange(1000, 1000 + PROMPT, device=table.weight.device) % table.num_embeddings)})
+    rows = [model.rows.take(cache, 0, 1.1) for _ in range(n_rows)]
+    for _ in range(4):  # graphs are captured, rooms made
+        model.rows.step(dict.fromkeys(rows, 7))
+    steps = []
+    for number in range(n_steps):
+        started = time.perf_counter()
+        model.rows.step(dict.fromkeys(rows, 11 + number))
+        steps.append(time.perf_counter() - started)
+    for row in rows:
+        model.rows.give_up(row)
+    keys, values = cache.row(0)
+    kept = sum(part.numel() * part.element_size() for part in (*keys, *values))
+    width = 1 if n_rows <= 4 and not table.weight.is_cuda else 2  # int8 for few rows on a CPU, see model/quantize.py
+    weights = width * (layers(model) + lm.lm_head.weight.numel())
+    return {
+        "tokens_per_s": n_rows / statistics.median(steps),
+        "step_ms": 1000 * statistics.median(steps),
+        "bytes": weights + n_rows * kept,
+    }
+
+
+@on_device
+@torch.inference_mode()
+def generate(model: LocalModel, n_rows: int, device: str, n_tokens: int = 64) -> dict[str, float]:
+    """Tokens a second of plain `transformers.generate`, greedy, after the same prompt."""
+    lm = model.model.lm
+    ids = (torch.arange(1000, 1000 + PROMPT, device=device) % lm.config.vocab_size).expand(n_rows, -1)
+
+    def run(n: int) -> float:
+        started = time.perf_counter()
+        lm.generate(ids, attention_mask=torch.ones_like(ids), min_new_tokens=n, max_new_tokens=n, do_sample=False,
+                    pad_token_id=0)  # fmt: skip
+        synchronize(device)
+        return time.perf_counter() - started
+
+    run(4)
+    times = [run(n_tokens + 1) - run(1) for _ in range(3)]
+    return {"tokens_per_s": n_rows * n_tokens / statistics.median(times)}
+
+
+def six_tasks(model: LocalModel, turn: UserTurn, tokens: int = REPLY) -> dict[str, float]:
+    """All six tasks on a clip; seconds from the start to what was perceived, understood, first said, and to the end."""
+    started = time.perf_counter()
+    marks = {}
+    prefix = model.attend(turn)
+    affect = model.perceive(prefix)
+    marks["perceived"] = time.perf_counter() - started
+    understanding, _ = model.understand(prefix, affect)
+    marks["understood"] = time.perf_counter() - started
+    thought = Thought(understanding.scenario, affect.emotion, understanding.cause, "comfort them")
+    n = 0
+    for _ in model.empathize(prefix, ReplyBrief(thought, max_tokens=tokens)):
+        marks.setdefault("first_word", time.perf_counter() - started)
+        n += 1
+    marks["whole"] = time.perf_counter() - started
+    marks.setdefault("first_word", marks["whole"])
+    marks["pieces"] = n
+    return marks
+
+
+def at_once(model: LocalModel, n: int, tokens: int = REPLY) -> list[dict[str, float]]:
+    """`six_tasks` of `n` people who speak at the same moment."""
+    found: list[dict[str, float]] = [{} for _ in range(n)]
+    turns = [clip(number) for number in range(n)]
+    ready = threading.Barrier(n)
+
+    def ask(number: int) -> None:
+        ready.wait()
+        found[number] = six_tasks(model, turns[number], tokens)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Median of every figure in milliseconds."""
+    marks = ("perceived", "understood", "first_word", "whole")
+    found = {f"{mark}_ms": 1000 * statistics.median(row[mark] for row in rows) for mark in marks}
+    return found | {"last_whole_ms": 1000 * max(row["whole"] for row in rows)}
+
+
+def throughput(model: LocalModel, n: int) -> dict[str, float]:
+    """`n` people whose turns were read get their replies at once: tokens a second over all, wait for the first word."""
+    prefixes = [model.attend(clip(number)) for number in range(n)]
+    for prefix in prefixes:
+        model.perceive(prefix)
+    firsts: list[float] = []
+    counts: list[int] = [0]
+    ready = threading.Barrier(n + 1)
+
+    def ask(prefix: Any) -> None:
+        ready.wait()
+        started = time.perf_counter()
+        pieces = 0
+        for pieces, _ in enumerate(model.empathize(prefix, ReplyBrief(None, max_tokens=REPLY)), 1):
+            if pieces == 1:
+                firsts.append(time.perf_counter() - started)
+        counts.append(pieces)
+
+    threads = [threading.Thread(target=ask, args=(prefix,)) for prefix in prefixes]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    started = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - started
+    return {"tokens_per_s": sum(counts) / took, "first_word_ms": 1000 * statistics.median(firsts or [0.0]), "s": took}
+
+
+LLAMA = """
+import json, statistics, sys, time
+import llama_cpp
+path, n_threads, n_prompt = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+llm = llama_cpp.Llama(path, n_ctx=1024, n_threads=n_threads, n_threads_batch=n_threads, verbose=False)
+rates = []
+for _ in range(4):
+    llm.reset()
+    llm.eval(list(range(1000, 1000 + n_prompt)))
+    started = time.perf_counter()
+    for number in range(64):
+        llm.eval([11 + number])
+    rates.append(64 / (time.perf_counter() - started))
+print(json.dumps({"tokens_per_s": statistics.median(rates[1:]), "version": llama_cpp.__version__}))
+"""
+
+
+def llama_cpp(python: str) -> dict[str, Any]:
+    """Tokens a second of llama.cpp with the Q4_1 weights that ours were made from, after the same prompt."""
+    from model.weights import WEIGHTS
+
+    (package,) = WEIGHTS["smollm2"].packages
+    path = distribution(package.name).locate_file(package.path)
+    told = subprocess.run(
+        [python, "-c", LLAMA, str(path), str(torch.get_num_threads()), str(PROMPT)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return json.loads(told.stdout.strip().splitlines()[-1])
+
+
+def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Run everything and return the figures."""
+    facts: dict[str, Any] = {"machine": machine(options.device)}
+    tell(f"{facts['machine']}")
+    started = time.perf_counter()
+    model = open_model(options.variant, options.device, options.tokenizer, options.compiled)
+    facts["load_s"] = time.perf_counter() - started
+    facts["model"] = {"variant": model.card.variant, "compiled": options.compiled, "layers": layers(model)}
+    tell(f"loaded in {facts['load_s']:.1f} s")
+    facts["prefill_200"] = prefill(model, options.device)
+    tell(f"prefill {facts['prefill_200']}")
+    facts["decoding"], facts["generate"] = {}, {}
+    for n in options.rows:
+        facts["decoding"][n] = figures = decoding(model, n)
+        figures["share_of_bandwidth"] = figures["bytes"] / (figures["step_ms"] / 1000) / facts["machine"]["bytes_per_s"]
+        facts["generate"][n] = generate(model, n, options.device)
+        tell(f"{n} rows: {figures}, generate {facts['generate'][n]}")
+    if options.llama_cpp:
+        facts["llama_cpp"] = llama_cpp(options.llama_cpp)
+        tell(f"llama.cpp {facts['llama_cpp']}")
+    facts["six_tasks"] = {}
+    for n in options.clips:
+        at_once(model, n)
+        rows = [row for _ in range(options.repeat) for row in at_once(model, n)]
+        facts["six_tasks"][n] = medians(rows)
+        tell(f"{n} clips at once: {facts['six_tasks'][n]}")
+    facts["throughput"] = {}
+    for n in options.concurrent:
+        facts["throughput"][n] = throughput(model, n)
+        tell(f"{n} replies at once: {facts['throughput'][n]}")
+    if options.device == "cuda":
+        facts["peak_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20
+    else:
+        import resource
+
+        facts["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return facts
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="nano_emox_embedded", choices=VARIANTS)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer for a variant with random weights")
+    parser.add_argument("--compiled", action="store_true", help="fuse the kernels of a decoding step")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="an interpreter that has llama-cpp-python")
+    parser.add_argument("--rows", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--clips", type=int, nargs="*", default=[1, 4])
+    parser.add_argument("--concurrent", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    keep_freed_memory()
+    started = time.perf_counter()
+    facts = bench(options, lambda line: print(f"{time.perf_counter() - started:6.1f} s  {line}", flush=True))
+    facts["command"] = " ".join(["python -m bench.model", *sys.argv[1:]])
+    out = options.out or OUT / ("model.json" if options.device == "cpu" else f"model-{options.device}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()
