@@ -74,7 +74,10 @@ class Rows:
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
         self._penalty = torch.ones(self.limit, device=table.device)
-        self._forward = torch.compile(self._candidates, dynamic=False) if self.compiled else self._candidates
+        # Tuned by coordinate descent, the products of a single row become kernels that are fused with what follows.
+        options = {"coordinate_descent_tuning": True}
+        fused = torch.compile(self._candidates, dynamic=False, options=options) if self.compiled else None
+        self._forward = fused or self._candidates
 
     @property
     def n_free(self) -> int:
@@ -152,8 +155,8 @@ class Rows:
             position_ids=positions[:, None],
             use_cache=False,
             at=positions,
-            keys=[keys[:n, :, :n_slots] for keys in self._keys],
-            values=[values[:n, :, :n_slots] for values in self._values],
+            keys=self._keys,
+            values=self._values,
             unseen=mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None],
         ).last_hidden_state
         logits = self.lm.lm_head(hidden)[:, 0].float()
@@ -223,11 +226,11 @@ def _attend(
     at: Tensor, keys: list[Tensor], values: list[Tensor], unseen: Tensor, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention of one token a row, (B, H, 1, D) each, over its row; queries that share a key head stand together."""
-    mine, read = keys[module.layer_idx], values[module.layer_idx]
     n, n_heads, _, width = key.shape
-    rows = torch.arange(n, device=key.device)
-    mine[rows, :, at] = key[:, :, 0]
-    read[rows, :, at] = value[:, :, 0]
+    n_slots, rows = unseen.shape[-1], torch.arange(n, device=key.device)
+    keys[module.layer_idx][rows, :, at] = key[:, :, 0]
+    values[module.layer_idx][rows, :, at] = value[:, :, 0]
+    mine, read = keys[module.layer_idx][:n, :, :n_slots], values[module.layer_idx][:n, :, :n_slots]
     stacked = query.view(n, n_heads, -1, width)
     if query.is_cuda:  # the fused kernels give all the slots of a key head to one multiprocessor
         weights = (stacked @ mine.mT * scaling + unseen).softmax(-1, dtype=torch.float32).to(read.dtype)
