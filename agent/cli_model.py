@@ -131,16 +131,19 @@ def export(
     """Write a checkpoint to a new folder, as it is or merged with its language model."""
     with _refusing() as out:
         from model.installed import find
+        from model.manifest import open_manifest
 
+        checkpoint = find(folder)
+        open_manifest(checkpoint)  # what is not here is not fetched from the hub
         if merged:
             from model.export import export_merged
 
             with err.status("merging ..."):
-                manifest = export_merged(find(folder), to, load_settings().weights)
+                manifest = export_merged(checkpoint, to, load_settings().weights)
         else:
             from model.hub import pull
 
-            manifest = pull(str(find(folder)), to).manifest
+            manifest = pull(str(checkpoint), to).manifest
         if as_json:
             facts = {"folder": str(to), "variant": manifest.variant, "version": manifest.version}
             _print(facts | {"merged": manifest.merged, "files": manifest.files}, out)

@@ -68,13 +68,15 @@ def pull(source: str, to: Path | None = None) -> Pulled:
         FileExistsError: `to` is there already.
     """
     name, get = _source(source)
+    if to is None and (name in ("", PACKAGED) or name[0] == "."):
+        raise CheckpointError(f"{source} cannot be pulled under the name {name!r}: rename it, or say --to FOLDER")
     if to is not None and to.exists():
         raise FileExistsError(f"{to} exists already: name a new folder, or remove it first")
     folder = to or checkpoints_dir() / name
     begun = folder.with_name(f".{folder.name}.partial")
-    checkpoints_dir().mkdir(parents=True, exist_ok=True)
-    with FileLock(checkpoints_dir() / f".{folder.name}.lock"):
-        begun.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")) if to is None else contextlib.nullcontext():
+        begun.mkdir(exist_ok=True)
         try:
             get(begun, [MANIFEST])
             manifest = open_manifest(begun)
@@ -137,10 +139,7 @@ def _source(source: str) -> tuple[str, Get]:
     """Name of a source's folder among the pulled ones, and what brings its files."""
     folder = Path(source).expanduser()
     if folder.is_dir():
-        name = folder.resolve().name
-        if name in ("", PACKAGED) or name.startswith("."):
-            raise CheckpointError(f"{folder} cannot be pulled under the name {name!r}: rename it, or say --to FOLDER")
-        return name, partial(_copy, folder)
+        return folder.resolve().name, partial(_copy, folder)
     repo, _, revision = source.partition("@")
     if not _is_name(repo):
         raise CheckpointError(f"{source} is neither a folder here nor a repository of the hub such as owner/name")

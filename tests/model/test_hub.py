@@ -268,6 +268,14 @@ def test_a_folder_is_pulled_under_its_name(checkpoint):
     assert read_manifest(find("tiny")) == read_manifest(checkpoint)
 
 
+@pytest.mark.parametrize("name", [PACKAGED, ".hidden"])
+def test_some_names_are_not_given(checkpoint, tmp_path, name):
+    checkpoint.rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match="cannot be pulled under the name"):
+        pull(str(tmp_path / name))
+    assert pull(str(tmp_path / name), tmp_path / "mine").fetched
+
+
 def test_a_folder_that_was_half_copied_is_finished(checkpoint):
     partial = checkpoints_dir() / ".tiny.partial"
     (partial / "lora").mkdir(parents=True)
@@ -282,7 +290,7 @@ def test_a_folder_that_is_there_is_not_written_over(checkpoint, tmp_path):
     assert pull(str(checkpoint), tmp_path / "mine").folder == tmp_path / "mine"
     with pytest.raises(FileExistsError, match="mine exists already"):
         pull(str(checkpoint), tmp_path / "mine")
-    assert not checkpoints_dir().exists() or left() == []
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "mine"}
 
 
 def test_all_that_is_here_is_listed(checkpoint, tmp_path):
