@@ -1,6 +1,6 @@
 """The command line, also as `python -m agent`.
 
-`emox turn | chat | talk | serve | token | perceive | memory | train | evaluate | consent | doctor`
+`emox turn | chat | talk | serve | token | perceive | memory | model | train | evaluate | consent | doctor`
 
 Every command takes `--json`: one JSON document on standard output, everything else on standard error. It exits 0 on
 success, 2 with one clear line on wrong use or bad input, 1 on a fault.
@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from . import cli_memory, cli_token
+from . import cli_memory, cli_model, cli_token
 from .edge import AsJson, User, clean_stdout, fail, main_guard
 from .settings import load_settings
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(cli_memory.app, name="memory")
+app.add_typer(cli_model.app, name="model")
 app.add_typer(cli_token.app, name="token")
 
 err = Console(stderr=True)
@@ -188,7 +189,7 @@ def evaluate(
     ],
     data: Annotated[Path, typer.Option(help="Folder that holds the corpora, or the corpus' own; a metric's file.")],
     split: Annotated[str, typer.Option(help="A split found there.")] = "valid",
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a checkpoint; by default the settings'.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder or name; by default the settings'.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask so many cases at most, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of the intervals.")] = 7,
     report: Annotated[Path | None, typer.Option(help="Write report.json, report.md, figures to this folder.")] = None,
@@ -294,10 +295,11 @@ def _ask_checkpoint(
 
     found = find(bench, data, split, wheels)  # before the model is loaded: it is quick to say what is wrong
     from model.build import CheckpointError
+    from model.installed import find as find_checkpoint
     from training.evaluate import evaluate, load_models
 
     try:
-        model, untuned = load_models(checkpoint or load_settings().checkpoint)
+        model, untuned = load_models(find_checkpoint(checkpoint) if checkpoint else load_settings().checkpoint)
     except CheckpointError as error:
         fail(2, str(error))
     return evaluate(found, model, limit=limit, seed=seed, untuned=untuned)

@@ -46,7 +46,12 @@ def _judge(error: BaseException) -> tuple[int, str]:
     if isinstance(error, PerceptionError):
         return 2, str(error)
     known = (SetupError, MemoryStoreError, ImportError, FileNotFoundError, PermissionError)
-    if isinstance(error, known) or type(error).__name__ in {"MissingWeights", "WeightsError", "CheckpointError"}:
+    if isinstance(error, known) or type(error).__name__ in {
+        "MissingWeights",
+        "WeightsError",
+        "CheckpointError",
+        "HubError",
+    }:
         return 1, str(error)
     if isinstance(error, OSError):
         return 1, f"{error.strerror or error}: {error.filename or 'a file of the agent'}; free some space and try again"

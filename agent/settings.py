@@ -20,6 +20,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from model.installed import find
+
 from .care import Consent
 
 
@@ -74,7 +76,8 @@ class Settings(BaseSettings):
     """`whisper-base` (many languages) or `whisper-tiny-en` (English, half the time)."""
 
     checkpoint: Path | None = None
-    """Folder of a Nano-EmoX checkpoint; by default the one that comes with the package."""
+    """Folder of a Nano-EmoX checkpoint, or the name of one that `emox model pull` fetched; by default the one that
+    comes with the package."""
 
     weights: dict[str, str] = Field(default_factory=dict)
     """Part of the model (lm, visual, acoustic, facial) -> folder or hub repository of its weights, where the
@@ -209,7 +212,8 @@ def load_settings() -> Settings:
         ) from None
     except (SettingsError, ValueError, OSError) as error:
         raise SetupError(f"settings.toml cannot be read: {error}") from None
-    return settings.model_copy(update={"home": settings.home.expanduser()})
+    checkpoint = settings.checkpoint and find(settings.checkpoint)
+    return settings.model_copy(update={"home": settings.home.expanduser(), "checkpoint": checkpoint})
 
 
 def write_consent(settings: Settings, changes: dict[str, bool]) -> ConsentSettings:

@@ -1,23 +1,15 @@
 """Named variants: which parts they are made of, and how they are loaded and saved.
 
 A variant is a function that builds the whole model with random weights (under `torch.device("meta")` without any).
-`load` builds only what a checkpoint was trained for, fills it strictly, and gives the model ready to be asked.
-A checkpoint is a folder:
-
-    manifest.json          what it is: variant, phase, modalities, data, date, metrics, licence, hashes, calibration
-    lora/                  low-rank adapters of the language model, as peft writes them
-    branches.safetensors   Q-Formers, face adapter, fusion, and the small networks of face and voice, where trained
+`load` builds only what a checkpoint (manifest.py) was trained for, fills it strictly, and gives the model ready to be
+asked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +28,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from perception.types import Modality
-
 from .adapters import FaceAdapter, add_lora
+from .cache import new_folder
 from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
 from .device import on_device
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
@@ -46,6 +37,7 @@ from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
 from .engine import LocalModel, Scaling
 from .fusion import ExpertFusion
+from .manifest import CheckpointError, Manifest, embedded_checkpoint, read_manifest, write_manifest
 from .nano_emox import NanoEmoX
 from .processor import Processor
 from .published import load_published
@@ -174,6 +166,8 @@ VOICE = "acoustic.discriminants."
 
 BRANCHES = ("video", "audio", "face", "fusion")
 """Parts that are trained besides LoRA, each a module of `NanoEmoX`."""
+BRANCHES_FILE = "branches.safetensors"
+"""Where a checkpoint keeps them."""
 
 
 def nano_emox_2b() -> NanoEmoX:
@@ -223,58 +217,6 @@ def compose(
     return NanoEmoX(lm, visual=visual, acoustic=acoustic, facial=facial, fuses=config.fuses, **built)
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint is, shown by `emox doctor`.
-
-    `modalities` are those it was trained to read; `files` are SHA-256 sums by path; `scaling` holds the calibration of
-    each label task as {"labels": [...], "weight": [...], "bias": [...]}.
-    """
-
-    variant: str
-    version: str
-    phase: str
-    modalities: tuple[Modality, ...]
-    data: tuple[str, ...]
-    date: str
-    licence: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, of another variant, or not in safetensors."""
-
-
-def embedded_checkpoint() -> Path:
-    """Folder of the checkpoint that comes with the package."""
-    return Path(__file__).parent / "checkpoints" / "embedded"
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read and verify a checkpoint's manifest and the hashes of its files.
-
-    Raises:
-        CheckpointError: no manifest, another format, a pickle, a missing or changed file.
-    """
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} is not a checkpoint: it has no manifest.json")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(**{**facts, "modalities": tuple(facts["modalities"]), "data": tuple(facts["data"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a manifest of this version: {error}") from None
-    for name, expected in manifest.files.items():
-        file = folder / name
-        if file.suffix not in {".safetensors", ".json", ".md"}:
-            raise CheckpointError(f"{file} is refused: weights must be safetensors, which cannot run code")
-        if not file.is_file() or _sha256(file) != expected:
-            raise CheckpointError(f"{file} is missing or differs from its manifest: fetch the checkpoint again")
-    return manifest
-
-
 @on_device
 def load(
     lm_folder: Path,
@@ -286,7 +228,8 @@ def load(
     """Load a checkpoint over its language model, ready to be asked; only what it was trained for is built.
 
     Args:
-        lm_folder: local folder of the language model the checkpoint's variant is made of.
+        lm_folder: local folder of the language model the checkpoint's variant is made of; a merged checkpoint brings
+            its own.
         checkpoint: folder of the checkpoint; by default the embedded one.
         device: where it runs.
         sources: where weights of encoders come from instead, see `load_encoders`.
@@ -295,11 +238,10 @@ def load(
         CheckpointError: as `read_manifest`, or tensors that do not fit the variant.
     """
     checkpoint = checkpoint or embedded_checkpoint()
-    manifest, config = _known(checkpoint)
-    lm: nn.Module = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16, local_files_only=True)
-    if (checkpoint / "lora").is_dir():
-        lm = _with_merged_lora(lm, checkpoint / "lora", config)
-    file = checkpoint / "branches.safetensors"
+    manifest, config = known(checkpoint)
+    lm_folder = checkpoint if manifest.merged else lm_folder
+    lm = merged_language_model(lm_folder, checkpoint, config)
+    file = checkpoint / BRANCHES_FILE
     state = load_file(file) if file.is_file() else {}
     model = compose(config, lm=lm, branches={name.split(".")[0] for name in state} & set(BRANCHES), lora=False)
     _fill(model, state, checkpoint)
@@ -321,32 +263,20 @@ def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:
     Raises:
         FileExistsError: the folder is there already.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already: name a new folder, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with new_folder(folder) as partial:
         if hasattr(model.lm, "peft_config"):
             for adapter in model.lm.peft_config.values():
                 adapter.base_model_name_or_path = VARIANTS[manifest.variant].lm  # not the folder it was loaded from
             model.lm.save_pretrained(partial / "lora", save_embedding_layers=False)  # else it asks the hub
             (partial / "lora" / "README.md").unlink(missing_ok=True)
-        state = _trained_state(model)
+        state = trained_state(model)
         if state:
-            save_file(state, partial / "branches.safetensors")
-        files = {str(path.relative_to(partial)): _sha256(path) for path in sorted(partial.rglob("*.*"))}
-        manifest = replace(manifest, files=files)
-        (partial / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        os.rename(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return manifest
+            save_file(state, partial / BRANCHES_FILE)
+        return write_manifest(partial, manifest)
 
 
-def _trained_state(model: NanoEmoX) -> dict[str, Tensor]:
-    """Tensors of the branches, and of the face and voice networks where they are ours, in bf16.
+def trained_state(model: NanoEmoX) -> dict[str, Tensor]:
+    """What `BRANCHES_FILE` holds: the branches, and the face and voice networks where they are ours, in bf16.
 
     Vectors are small and stay as they are: means of features are a hundred times their deviation, which bf16 would not
     keep apart.
@@ -364,7 +294,7 @@ def _trained_state(model: NanoEmoX) -> dict[str, Tensor]:
 
 def _fill(model: NanoEmoX, state: dict[str, Tensor], checkpoint: Path) -> None:
     """Load branch tensors strictly: each must be expected and none may be missing."""
-    expected = _trained_state(model)
+    expected = trained_state(model)
     odd = sorted(set(state) ^ set(expected)) + [
         name for name in set(state) & set(expected) if state[name].shape != expected[name].shape
     ]
@@ -391,7 +321,9 @@ def checkpoints_language_model(checkpoint: Path | None = None, sources: Mapping[
     Raises:
         CheckpointError, MissingWeights: as `read_manifest` and `language_model`.
     """
-    return language_model(_known(checkpoint or embedded_checkpoint())[1], sources)
+    checkpoint = checkpoint or embedded_checkpoint()
+    manifest, config = known(checkpoint)
+    return checkpoint if manifest.merged else language_model(config, sources)
 
 
 def load_encoders(model: NanoEmoX, sources: Mapping[str, str] | None = None) -> None:
@@ -413,24 +345,42 @@ def load_encoders(model: NanoEmoX, sources: Mapping[str, str] | None = None) -> 
             load_published(encoder, source)
 
 
-def _known(checkpoint: Path) -> tuple[Manifest, NanoEmoxConfig]:
+def known(checkpoint: Path) -> tuple[Manifest, NanoEmoxConfig]:
     """A checkpoint's manifest, and the variant it is of."""
     manifest = read_manifest(checkpoint)
+    return manifest, variant_of(manifest, checkpoint)
+
+
+def variant_of(manifest: Manifest, checkpoint: Path) -> NanoEmoxConfig:
+    """The variant that a checkpoint is of.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
     if manifest.variant not in VARIANTS:
         raise CheckpointError(f"{checkpoint} is for {manifest.variant}, which is none of {', '.join(VARIANTS)}")
-    return manifest, VARIANTS[manifest.variant]
+    return VARIANTS[manifest.variant]
 
 
-def _with_merged_lora(lm: nn.Module, folder: Path, config: NanoEmoxConfig) -> nn.Module:
-    """Fold the adapters into the language model's weights, so that they cost nothing afterwards."""
+def merged_language_model(lm_folder: Path, checkpoint: Path, config: NanoEmoxConfig) -> nn.Module:
+    """The language model in bf16, with a checkpoint's adapters, if any, folded in, so that they cost nothing."""
+    lm: nn.Module = AutoModelForCausalLM.from_pretrained(
+        lm_folder, dtype=torch.bfloat16, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    if not (checkpoint / "lora").is_dir():
+        return lm
+    check_adapters(checkpoint / "lora", config)
+    return PeftModel.from_pretrained(lm, str(checkpoint / "lora")).merge_and_unload()  # type: ignore[arg-type, return-value]
+
+
+def check_adapters(folder: Path, config: NanoEmoxConfig) -> None:
+    """Refuse low-rank adapters of another shape than the variant's.
+
+    Raises:
+        CheckpointError: rank or layers differ.
+    """
     adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     if adapter.get("r") != config.lora.rank or set(adapter.get("target_modules", ())) != set(config.lora.targets):
         raise CheckpointError(
             f"{folder} holds LoRA of rank {adapter.get('r')}, {config.variant} has {config.lora.rank}"
         )
-    return PeftModel.from_pretrained(lm, str(folder)).merge_and_unload()  # type: ignore[arg-type, return-value]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

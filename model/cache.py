@@ -7,13 +7,14 @@ made by other versions, cut short or damaged is made again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -104,7 +105,7 @@ def make_folder(folder: Path, made_from: Mapping[str, str], fill: Callable[[Path
 def _fill_and_rename(folder: Path, made_from: Mapping[str, str], fill: Callable[[Path], None]) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        new, old = scratch / "new", scratch / "old"
+        new = scratch / "new"
         new.mkdir()
         fill(new)
         paths = sorted(path for path in new.rglob("*") if path.is_file())
@@ -113,14 +114,43 @@ def _fill_and_rename(folder: Path, made_from: Mapping[str, str], fill: Callable[
         }
         manifest = new / MANIFEST
         manifest.write_text(json.dumps({"made_from": dict(made_from), "files": files}, indent=1))
-        for path in (*paths, manifest, new):
-            _flush(path)
-        if folder.exists():
-            folder.rename(old)  # a folder cannot be renamed over one that has files in it
-        new.rename(folder)
-        _flush(folder.parent)
+        settle(new, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A place to fill that gets its name, whole, when the block ends; if the block fails, nothing is left.
+
+    Raises:
+        FileExistsError: the folder is there already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: name a new folder, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        for path in (partial, *partial.rglob("*")):  # mkdtemp and safetensors write for their owner only
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        settle(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def settle(new: Path, folder: Path) -> None:
+    """Give a filled folder its name: written through to the disk, then renamed in place of what is there."""
+    for path in (*sorted(new.rglob("*")), new):
+        _flush(path)
+    old = new.with_name(f"{new.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed
+    if folder.exists():
+        folder.rename(old)  # a folder cannot be renamed over one that has files in it
+    new.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
