@@ -15,7 +15,7 @@ FLOPs of a step, multiplications and additions counted apart, over real tokens a
 
 Utilisation is this a second over what the card can do: by its data sheet (bf16, dense), and as a large product of
 matrices reaches it in the same run. `formula_by_counted` is this formula over what `FlopCounterMode` counts in the
-matrix products of a batch, padding in both. Writes `bench/results/train.json`.
+matrix products of a batch, padding in both. Writes `bench/results/train.json` after each phase.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.machine import machine, timed
@@ -150,7 +151,7 @@ def corpora(seed: int) -> dict[str, list[Sample]]:
         found["voices"].append(replace(q.emotion("", label), clip=Clip(sound=sound)))
         found["faces"].append(replace(q.emotion("", label), clip=Clip(pictures=pictures)))
         line = words(4, 24)
-        history = [Utterance(role, words(4, 24)) for role in draw.choice([(), ("user", "assistant")])]
+        before = (Utterance("user", words(4, 24)), Utterance("assistant", words(4, 24)))
         thought = Thought(words(6, 16), label, words(6, 16), words(4, 8))
         for asked in (
             q.emotion(line, label),
@@ -158,7 +159,7 @@ def corpora(seed: int) -> dict[str, list[Sample]]:
             q.intent(line, draw.choice(["Complain", "Comfort", "Ask for help"])),
             q.open_words(line, draw.sample(EMOTIONS, 3)),
             q.reason(line, words(30, 70), paraphrase_by=str(number)),
-            q.empathy(line, history, thought, words(8, 30)),
+            q.empathy(line, before[: draw.choice([0, 2])], thought, words(8, 30)),
         ):
             found["scenes"].append(replace(asked, clip=Clip(sound, pictures)))
     return {
@@ -237,7 +238,7 @@ def costs(model: NanoEmoX, rows: Sequence[Row], accelerator: Accelerator) -> Cos
     branches: dict[tuple[str, ...], float] = {}
     for each in rows:
         if there(each.features) not in branches:
-            with FlopCounterMode(display=False) as counter, accelerator.autocast():
+            with counting() as counter, accelerator.autocast():
                 model.soft_tokens(moved(each.features, accelerator.device))
             branches[there(each.features)] = counter.get_total_flops()
     config = causal.config
@@ -248,9 +249,16 @@ def costs(model: NanoEmoX, rows: Sequence[Row], accelerator: Accelerator) -> Cos
     )  # fmt: skip
 
 
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count FLOPs, with attention as plain products: of fused kernels not all are counted, and some compute twice."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        yield counter
+
+
 def counted(model: NanoEmoX, rows: Sequence[Row], processor: Processor, size: int, accelerator: Accelerator) -> float:
     """FLOPs of the matrix products of a step, padding included, as torch counts them while they run."""
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         for portion in portions(rows, size):
             forward(portion, model, processor, accelerator)[0].mean().backward()
     model.zero_grad()
@@ -271,7 +279,9 @@ def matmul_flops(device: torch.device) -> float:
     return 2 * n**3 / statistics.median(seconds)
 
 
-def phase_figures(name: str, given: argparse.Namespace, accelerator: Accelerator, peaks: dict[str, float]) -> dict:
+def phase_figures(
+    name: str, given: argparse.Namespace, accelerator: Accelerator, peaks: dict[str, float]
+) -> dict[str, Any]:
     """Train a phase for some steps and tell how that went."""
     device = accelerator.device
     if device.type == "cuda":
@@ -313,10 +323,8 @@ def phase_figures(name: str, given: argparse.Namespace, accelerator: Accelerator
     tokens, spent_s = sum(map(sum, lengths)), sum(seconds)
     cost = costs(model, [each for rows in steps for each in rows], accelerator)
     flops = sum(cost.flops(rows, each) for rows, each in zip(timed_steps, lengths, strict=True))
-    by_formula, by_counter = (
-        cost.flops(steps[-1], padded_lengths(steps[-1], given.portion)),
-        counted(model, steps[-1], processor, given.portion, accelerator),
-    )
+    by_formula = cost.flops(steps[-1], padded_lengths(steps[-1], given.portion))
+    by_counter = counted(model, steps[-1], processor, given.portion, accelerator)
     return {
         "trained_parameters": n_trained,
         "timed_steps": len(seconds),
