@@ -27,7 +27,7 @@ from agent.sentences import speakable
 from agent.settings import Settings, load_settings
 from agent.speech import STYLES, Audio, Speaker
 from agent.word_timing import Rendering, time_words
-from bench.turn import machine
+from bench.machine import machine
 from model.engine import LocalModel
 from model.types import EMOTIONS
 from model.weights import locate

@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.turn import machine, timed
+from bench.machine import machine, timed
 from model.build import NANO_EMOX_EMBEDDED, compose, load_encoders
 from model.device import keep_freed_memory
 from model.nano_emox import EncoderOutputs, NanoEmoX

@@ -44,7 +44,7 @@ from agent.speech import STYLES, Audio, Speaker, VoiceStyle
 from agent.voice.clips import TICK_S, ClipTransport
 from agent.voice.pipeline import OUT_RATE_HZ, build_session
 from agent.word_timing import SpokenWord
-from bench.turn import machine
+from bench.machine import machine
 from memory.store import InMemoryStore
 from perception.media import read_clip
 from perception.types import SAMPLE_RATE_HZ

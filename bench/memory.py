@@ -30,8 +30,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.machine import machine
 from bench.peers import SYSTEMS, Row
-from bench.turn import machine
 from model.cache import cache_dir
 from model.types import CIRCUMPLEX
 

@@ -34,7 +34,7 @@ from agent.care import Consent
 from agent.edge import main_guard
 from agent.people import People
 from agent.reply import LAG_WORDS
-from bench.turn import machine
+from bench.machine import machine
 
 OUT = Path(__file__).parent / "results" / "server.json"
 SENTENCES = (

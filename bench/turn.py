@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from agent.plan import plan_reply, think
 from agent.session import Agent
 from agent.settings import Settings, load_settings
 from agent.speech import STYLES, write_wav
+from bench.machine import machine, timed
 from memory.store import InMemoryStore
 from model import processor as p
 from model.device import on_device
@@ -57,13 +57,6 @@ CAPS = {"sentiment": 12, "emotion": 12, "open": 16, "reason": 44, "intent": 8, "
 the reason's as many as ours decodes for scenario and cause together."""
 
 OUT = Path(__file__).parent / "results" / "turn.json"
-
-
-def timed(action: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that `action` takes, and what it returns."""
-    started = time.perf_counter()
-    value = action()
-    return time.perf_counter() - started, value
 
 
 def stages(agent: Agent, turns: Sequence[dict[str, Any]], folder: Path) -> dict[str, float]:
@@ -189,23 +182,6 @@ def cold_start(home: Path, n: int = 3) -> float:
     environment = os.environ | {"EMOX_HOME": str(home)}
     run = lambda: subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: E731
     return statistics.median(timed(run)[0] for _ in range(n))
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.system(),
-    }
 
 
 def bench(settings: Settings, console: Console) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from agent.settings import load_settings
 from agent.voice.clips import ClipTransport
 from agent.voice.pipeline import build_session, smart_turn
 from agent.voice.timing import STAGES
+from bench.machine import machine
 from bench.plain_pipeline import plain_pipeline
-from bench.turn import machine
 from perception.media import read_clip
 from perception.types import Speech
 

@@ -42,7 +42,7 @@ from agent.settings import load_settings
 from agent.voice.clips import ClipTransport
 from agent.voice.pipeline import OUT_RATE_HZ, build_session, smart_turn
 from bench.interruption import NeverHappened, recordings, until
-from bench.turn import machine
+from bench.machine import machine
 from memory.store import InMemoryStore
 from perception.types import Speech, Transcript
 from tests.fakes import FakeAsr, FakeEmbedder, FakeFaceFinder, FakeModel, FakeSpeaker

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 MANIFEST = "manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -31,7 +30,12 @@ class WeightsError(RuntimeError):
 
 def cache_dir() -> Path:
     """Folder of everything that can be made again: EMOX_CACHE, or the platform's cache folder."""
-    return Path(os.environ.get("EMOX_CACHE") or user_cache_path("emox")).expanduser()
+    named = os.environ.get("EMOX_CACHE")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("emox")
 
 
 def sha256(*paths: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from .freeze import TRAINED
 
@@ -126,6 +125,8 @@ def _plain(value: Any) -> Any:
 
 def _made(kind: Any, given: Any, where: str) -> Any:
     """A dataclass from plain values, each checked against its annotation."""
+    from pydantic import TypeAdapter, ValidationError  # a run that is made in code needs no checks
+
     if not isinstance(given, dict):
         raise ConfigError(f"{where} is not a table of settings")
     known = [each.name for each in fields(kind)]

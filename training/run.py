@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.adapters import add_lora
 from model.build import VARIANTS, compose, language_model, load_encoders
+from model.config import NanoEmoxConfig
 from model.device import keep_freed_memory
 from model.encoders.acoustic import WhisperAcoustic
 from model.encoders.facial import CnnFacial
@@ -46,6 +47,9 @@ from .voice_network import FITTED_ON, folds, load_voice
 
 MAX_TOKENS = 160
 """Of a training prompt; older lines of a dialogue are dropped."""
+
+ATTENTION = {"cuda": "sdpa", "cpu": "eager"}
+"""On a CPU the backward pass of fused attention takes five times as long on short rows as that of eager attention."""
 
 
 def train(names: Iterable[str], config: RunConfig, *, lm: Path | None = None) -> list[Progressed]:
@@ -69,9 +73,7 @@ def train(names: Iterable[str], config: RunConfig, *, lm: Path | None = None) ->
         folder = config.out / f"phase-{name}"
         model, processor = build(config, lm)
         start_from(model, name, config)
-        if "lora" not in TRAINED[name]:
-            model.lm = model.lm.merge_and_unload()  # frozen adapters need no passes of their own
-        model.to(accelerator.device)
+        ready(model, name, accelerator.device)
         phase = config.phases[name]
         wanted = _corpora_of(phase.mixture)
         mixture = Mixture(
@@ -126,16 +128,11 @@ def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, P
     variant = VARIANTS[config.variant]
     torch.manual_seed(config.seed)
     folder = lm_folder or language_model(variant, config.weights)
-    # On a CPU the backward pass of fused attention takes five times as long on short rows as that of eager attention.
+    attention = ATTENTION["cuda" if torch.cuda.is_available() else "cpu"]
     lm: nn.Module = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16,
-        local_files_only=True,
-        attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+        folder, dtype=torch.bfloat16, local_files_only=True, attn_implementation=attention
     )
-    lm = add_lora(lm, variant.lora)
-    branches = {"audio", "face", "fusion"} | ({"video"} if variant.fuses == "frames" else set())
-    model = compose(variant, lm=lm, branches=branches, lora=False)
+    model = assemble(variant, lm)
     load_encoders(model, {**variant.sources, **config.weights})
     if isinstance(model.facial, CnnFacial):
         if config.face_network is None:
@@ -147,6 +144,19 @@ def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, P
         load_voice(model.acoustic, config.voice_network)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model, Processor(tokenizer, variant.prompt, max_tokens=MAX_TOKENS, face_px=variant.face_px)
+
+
+def assemble(variant: NanoEmoxConfig, lm: nn.Module) -> NanoEmoX:
+    """What is trained, around a language model: new branches and adapters, and encoders that are yet to be filled."""
+    branches = {"audio", "face", "fusion"} | ({"video"} if variant.fuses == "frames" else set())
+    return compose(variant, lm=add_lora(lm, variant.lora), branches=branches, lora=False)
+
+
+def ready(model: NanoEmoX, name: str, device: torch.device) -> None:
+    """Put a model where a phase trains it; adapters that the phase does not train need no passes of their own."""
+    if "lora" not in TRAINED[name]:
+        model.lm = model.lm.merge_and_unload()
+    model.to(device)
 
 
 def start_from(model: NanoEmoX, name: str, config: RunConfig) -> None:

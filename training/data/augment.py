@@ -6,7 +6,6 @@ Speakers are few in corpora of acted feelings; these changes keep what is felt a
 from __future__ import annotations
 
 import numpy as np
-import soxr
 
 from perception.types import SAMPLE_RATE_HZ
 
@@ -61,6 +60,8 @@ def augment(samples: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     """Play (T,) `factor` times as fast and as high -> (T / factor,); resampling changes both."""
+    import soxr
+
     return soxr.resample(samples, SAMPLE_RATE_HZ * factor, SAMPLE_RATE_HZ)
 
 
