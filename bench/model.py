@@ -43,7 +43,7 @@ SAID = (
     "I have my exam tomorrow and I have not slept for two nights.",
 )
 CLIP_S = 4.0
-PROMPT = 300
+PROMPT = 180
 REPLY = 48
 """Tokens before a step of decoding, and tokens of a reply."""
 

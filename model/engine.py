@@ -16,7 +16,8 @@ from torch import Tensor
 from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
-from .branches import BranchCache, run_together
+from .branches import BranchCache, Passes, run_together
+from .graphs import Graphs
 from .clauses import clauses, sentences
 from .heads import Answer, Choice, Pass, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
@@ -178,7 +179,10 @@ class LocalModel:
         self.model = model.eval()
         self.processor = processor
         self._device = model.lm.get_input_embeddings().weight.device
-        self._aside = torch.cuda.Stream() if self._device.type == "cuda" else None
+        on_gpu = self._device.type == "cuda"
+        self._aside = torch.cuda.Stream() if on_gpu else None
+        self._run_passes = Passes(model.lm.model).run if on_gpu else run_together
+        self._encoders = Graphs(self._encoded) if on_gpu and getattr(model.acoustic, "reads", "") != "speech" else None
         self.room = room or (Room() if self._aside is None else ON_GPU)
         self.rows = Rows(model.lm, self.room.rows, processor.max_tokens + _REST_TOKENS, compiled)
         self._scheduler = Scheduler(self._serve, self.room.requests)
@@ -443,7 +447,7 @@ class LocalModel:
                 if not asked or n_tokens + n <= self.room.pass_tokens:
                     asked.setdefault(need.cache, []).append(number)
                     n_tokens += n
-        for numbers, states in zip(asked.values(), run_together(list(asked)), strict=True):
+        for numbers, states in zip(asked.values(), self._run_passes(list(asked)), strict=True):
             results |= dict.fromkeys(numbers, states)
         if self._aside is not None:
             torch.cuda.current_stream().wait_stream(self._aside)
@@ -455,14 +459,30 @@ class LocalModel:
             return []
         try:
             with torch.cuda.stream(self._aside):
-                inputs = Inputs.together(wanted).to(self._device)
-                soft = self.model.soft_tokens(self.model.encode(inputs))
+                soft = self._soft(Inputs.together(wanted))
             if self._aside is not None:
                 for tokens in (*soft.tokens.values(), *(() if soft.gates is None else (soft.gates,))):
                     tokens.record_stream(torch.cuda.current_stream())
             return soft.rows() if soft.tokens else [soft] * len(wanted)
         except Exception as error:
             return [error] if len(wanted) == 1 else [one for each in wanted for one in self._encode([each])]
+
+    def _soft(self, inputs: Inputs) -> SoftTokens:
+        pictures_and_sound = {"frames": inputs.frames, "faces": inputs.faces, "clips": inputs.clips}
+        given = {name: one for name, one in pictures_and_sound.items() if one is not None}
+        if self._encoders is None or not given:
+            return self.model.soft_tokens(self.model.encode(inputs.to(self._device)))
+        n = len(next(iter(given.values())))
+        whole = 1 << (n - 1).bit_length()
+        filled = [torch.cat([one, one[:1].expand(whole - n, *one.shape[1:])]) for one in given.values()]
+        soft = self._encoders(*filled, **{name: int(name in given) for name in pictures_and_sound})
+        gates = None if soft.gates is None else soft.gates[:n].clone()
+        return SoftTokens({slot: tokens[:n].clone() for slot, tokens in soft.tokens.items()}, gates)
+
+    def _encoded(self, *given: Tensor, **there: int) -> SoftTokens:
+        """`_soft` without anything that is not on the device: tensors in order of those names that are there."""
+        inputs = Inputs(**dict(zip((name for name, is_there in there.items() if is_there), given, strict=True)))
+        return self.model.soft_tokens(self.model.encode(inputs))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]

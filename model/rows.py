@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 
 from .attention import attending
 from .branches import BranchCache
+from .graphs import Graphs
 
 N_CANDIDATES = 256
 """Likeliest tokens that a step tells; nothing else can be chosen."""
@@ -43,16 +44,6 @@ class Candidates:
     logits: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Captured:
-    """A step as a graph: what it reads and what it leaves."""
-
-    graph: torch.cuda.CUDAGraph
-    tokens: Tensor
-    positions: Tensor
-    found: tuple[Tensor, Tensor]
-
-
 @dataclass
 class Rows:
     """Up to `limit` rows over a causal language model of transformers.
@@ -65,7 +56,6 @@ class Rows:
     max_slots: int
     compiled: bool = False
     _used: list[Row] = field(default_factory=list)
-    _graphs: dict[tuple[int, int], _Captured] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         table = self.lm.get_input_embeddings().weight
@@ -78,6 +68,7 @@ class Rows:
         options = {"coordinate_descent_tuning": True}
         fused = torch.compile(self._candidates, dynamic=False, options=options) if self.compiled else None
         self._forward = fused or self._candidates
+        self._graphs = Graphs(self._stepped)
 
     @property
     def n_free(self) -> int:
@@ -92,13 +83,12 @@ class Rows:
         """
         if not self.n_free:
             raise ValueError(f"all {self.limit} rows are in use")
-        keys, values = cache.row(branch)
-        n = keys[0].shape[1]
+        kv = cache.row(branch)
+        n = kv.shape[-2]
         self._grow(len(self._used) + 1, n + 1)
         row = Row(len(self._used), n, penalty)
-        for mine, given in ((self._keys, keys), (self._values, values)):
-            for layer, part in enumerate(given):
-                mine[layer][row.place, :, :n] = part
+        places = [part[row.place, :, :n] for part in (*self._keys, *self._values)]
+        torch._foreach_copy_(places, [*kv[:, 0], *kv[:, 1]])
         self._seen[row.place] = False
         self._penalty[row.place] = penalty
         self._used.append(row)
@@ -128,25 +118,38 @@ class Rows:
         n_slots = 1 + max(row.n for row in self._used[:n_rows])
         if n_slots > self.max_slots:
             raise ValueError(f"a row has room for {self.max_slots} tokens")
+        if self._seen.is_cuda:
+            n_rows = min(self.limit, 1 << (n_rows - 1).bit_length())
+            n_slots = min(self.max_slots, _SLOTS << (-(-n_slots // _SLOTS) - 1).bit_length())
         self._grow(n_rows, n_slots)
-        self._seen[[row.place for row in chosen], list(chosen.values())] = True
-        tokens = torch.zeros(n_rows, dtype=torch.long)
+        fed = torch.zeros(3, n_rows, dtype=torch.long)
+        fed[1] = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows])
         for row, token in chosen.items():
-            tokens[row.place] = token
-        positions = torch.tensor([row.n for row in self._used[:n_rows]])
-        step = self._replayed if self._seen.is_cuda else self._stepped
-        likeliest, logits = (found.cpu().numpy() for found in step(tokens, positions, n_slots))
+            fed[0, row.place], fed[2, row.place] = token, 1
+        found = self._graphs(fed, n_slots=n_slots) if self._seen.is_cuda else self._stepped(fed, n_slots)
+        tokens, logits = found.cpu().numpy()
         for row in chosen:
             row.n += 1
-        return {row: Candidates(likeliest[row.place], logits[row.place]) for row in chosen}
+        logits = logits.view(np.float32)
+        return {row: Candidates(tokens[row.place], logits[row.place]) for row in chosen}
 
-    def _stepped(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
+    def _stepped(self, fed: Tensor, n_slots: int) -> Tensor:
+        """Token ids, positions and whether they count, (3, B) -> likeliest tokens and the bits of their logits, int32
+        (2, B, N_CANDIDATES)."""
         with attending(self.lm, _ATTENTION):
-            return self._forward(tokens, positions, n_slots)
+            tokens, logits = self._forward(*fed, n_slots)
+        return torch.stack([tokens.int(), logits.view(torch.int32)])
 
-    def _candidates(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
-        """The step itself: token ids (B,) at positions (B,) -> likeliest tokens and their logits, (B, N_CANDIDATES)."""
+    def _candidates(
+        self, tokens: Tensor, positions: Tensor, counts: Tensor, n_slots: int
+    ) -> tuple[Tensor, Tensor]:
+        """The step itself: token ids (B,) at positions (B,) -> likeliest tokens and their logits, (B, N_CANDIDATES).
+
+        Only where a token counts it is used from now on; others are put behind their rows and overwritten.
+        """
         n = len(tokens)
+        rows = torch.arange(n, device=tokens.device)
+        self._seen[rows, tokens] = self._seen[rows, tokens] | counts.bool()
         later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
         embeddings = self.lm.get_input_embeddings()(tokens)[:, None]
         mask = torch.zeros(later.shape, dtype=embeddings.dtype, device=tokens.device)
@@ -163,38 +166,6 @@ class Rows:
         penalty = self._penalty[:n, None]
         logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         return _likeliest(logits)
-
-    def _replayed(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
-        """The step as a graph of at least so many rows and slots; those too many do nothing that is read."""
-        n_rows = min(self.limit, 1 << (len(tokens) - 1).bit_length())
-        size = _SLOTS
-        while size < n_slots:
-            size *= 2
-        size = min(size, self.max_slots)
-        if (n_rows, size) not in self._graphs:
-            self._graphs[n_rows, size] = self._capture(n_rows, size)
-        captured = self._graphs[n_rows, size]
-        captured.tokens[: len(tokens)] = tokens
-        captured.positions[: len(tokens)] = positions
-        captured.positions[len(tokens) :] = 0
-        captured.graph.replay()
-        return captured.found
-
-    def _capture(self, n_rows: int, n_slots: int) -> _Captured:
-        device = self._seen.device
-        tokens = torch.zeros(n_rows, dtype=torch.long, device=device)
-        # While it warms up it writes: behind what is in each row, where the next token goes anyway.
-        positions = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows], device=device)
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                self._stepped(tokens, positions, n_slots)
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            found = self._stepped(tokens, positions, n_slots)
-        return _Captured(graph, tokens, positions, found)
 
     def _room(self, n_rows: int, n_slots: int) -> Tensor:
         table, config = self.lm.get_input_embeddings().weight, self.lm.config
