@@ -166,8 +166,8 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
         steps.append(time.perf_counter() - started)
     for row in rows:
         model.rows.give_up(row)
-    keys, values = cache.row(0)
-    kept = sum(part.numel() * part.element_size() for part in (*keys, *values))
+    kv = cache.row(0)
+    kept = kv.numel() * kv.element_size()
     width = 1 if n_rows <= 4 and not table.weight.is_cuda else 2  # int8 for few rows on a CPU, see model/quantize.py
     weights = width * (layers(model) + lm.lm_head.weight.numel())
     return {

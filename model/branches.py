@@ -250,7 +250,7 @@ def _attend(
         one = F.scaled_dot_product_attention(
             stacked, keys[None], values[None], attn_mask=part.mask.repeat(group, 1)[None, None], scale=scaling
         )
-        read.append(one.view(q.shape))
+        read.append(one.reshape(q.shape))
     return torch.cat(read, 2).transpose(1, 2), None
 
 
