@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from .attention import attending
+from .attention import attending, room
 from .graphs import Graphs
 
 _WHOLE = 2**31 - 1
@@ -32,9 +32,9 @@ class BranchCache:
     exactly what a sequence of its ancestors' tokens and its own would (rotary embeddings included).
     """
 
-    def __init__(self, lm: nn.Module) -> None:
+    def __init__(self, lm: Any) -> None:
         self.lm = lm
-        self._kv: Tensor | None = None  # keys and values (layers, 2, H_kv, slots, D)
+        self._kv = room(lm, 0)  # keys and values (layers, 2, H_kv, slots, D)
         self._length = [0]  # position of the next token of each branch
         self._limit = [[_WHOLE]]  # _limit[b][a]: branch b sees the slots of a at positions below this; 0 = none
         self._waiting: list[tuple[int, Tensor]] = []
@@ -87,8 +87,6 @@ class BranchCache:
 
     def row(self, branch: int) -> Tensor:
         """Keys and values (layers, 2, H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
-        if self._kv is None:
-            raise ValueError("nothing has been read yet")
         limits = torch.tensor(self._limit[branch])
         seen = (self._slot_position < limits[self._slot_branch]).nonzero()[:, 0]
         index = seen[self._slot_position[seen].argsort()]
@@ -115,22 +113,12 @@ class BranchCache:
         mask = torch.zeros(seen.shape, dtype=embeddings.dtype).masked_fill(~seen, torch.finfo(embeddings.dtype).min)
         return _Share(self, waiting, embeddings, positions, mask)
 
-    def _make_room(self, n: int) -> None:
-        """Room for `n` more tokens behind those that are there."""
-        config = self.lm.config
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        n_before = 0 if self._kv is None else self._kv.shape[-2]
-        weight = self.lm.embed_tokens.weight
-        grown = weight.new_empty(config.num_hidden_layers, 2, config.num_key_value_heads, n_before + n, width)
-        if self._kv is not None:
-            grown[..., :n_before, :] = self._kv
-        self._kv = grown
-
 
 @dataclass(frozen=True)
 class _Share:
     """One cache's part in a pass: what waited, its embeddings (Q, D), positions (Q,) and additive mask (Q, K); the last
-    two on the CPU."""
+    two on the CPU.
+    """
 
     cache: BranchCache
     waiting: list[tuple[int, Tensor]]
@@ -150,7 +138,8 @@ class _Share:
 @dataclass(frozen=True)
 class _Part:
     """What attention needs of one part of a pass: `mask` (Q, K), and keys and values (layers, 2, H_kv, K, D), into
-    which those of its Q tokens go at slots `at`."""
+    which those of its Q tokens go at slots `at`.
+    """
 
     kv: Tensor
     at: slice | Tensor
@@ -168,9 +157,10 @@ def run_together(caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
         return [{} for _ in caches]
     parts = []
     for share in shares.values():
-        n, cache = len(share.positions), share.cache
-        cache._make_room(n)
-        parts.append(_Part(cache._kv, slice(cache._kv.shape[-2] - n, None), share.mask.to(share.embeddings.device)))
+        n_before, n, cache = share.cache._kv.shape[-2], len(share.positions), share.cache
+        kept, cache._kv = cache._kv, room(cache.lm, n_before + n)
+        cache._kv[..., :n_before, :] = kept
+        parts.append(_Part(cache._kv, slice(n_before, None), share.mask.to(kept.device)))
     embeddings = torch.cat([share.embeddings for share in shares.values()])
     positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
     hidden = _pass(caches[0].lm, embeddings, positions, parts)
@@ -184,9 +174,7 @@ class Passes:
 
     def __init__(self, lm: Any) -> None:
         self._lm = lm
-        cache = BranchCache(lm)
-        cache._make_room(_MOST_SLOTS)
-        self._kv = cache._kv.zero_()  # where the graphs read and write; what a cache keeps is a copy
+        self._kv = room(lm, _MOST_SLOTS).zero_()  # where the graphs read and write; what a cache keeps is a copy
         self._graphs = Graphs(self._run)
 
     def run(self, caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
@@ -200,8 +188,7 @@ class Passes:
         if n_slots > _MOST_SLOTS or not n:
             return run_together([cache])[0]
         share = cache._take()
-        if cache._kv is not None:
-            self._kv[..., :n_before, :] = cache._kv
+        self._kv[..., :n_before, :] = cache._kv
         mask = share.mask.new_full((n_tokens, n_slots), torch.finfo(share.mask.dtype).min)
         mask[:n, : n_before + n] = share.mask
         positions = F.pad(share.positions, (0, n_tokens - n))

@@ -7,7 +7,7 @@ import math
 import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
 from .branches import BranchCache, Passes, run_together
-from .graphs import Graphs
 from .clauses import clauses, sentences
+from .graphs import Graphs
 from .heads import Answer, Choice, Pass, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
 from .processor import Inputs, Processor
@@ -123,10 +123,11 @@ class Encode:
 
 @dataclass(frozen=True)
 class Sit:
-    """A need: a row that goes on where the branch ends, once one is free."""
+    """A need: a row that goes on where the branch ends for up to `n_more` tokens, once one is free."""
 
     cache: BranchCache
     branch: int
+    n_more: int
     penalty: float
 
 
@@ -408,7 +409,7 @@ class LocalModel:
         self, cache: BranchCache, branch: int, state: Tensor, answer: Answer, *, aloud: bool = False
     ) -> Request[None]:
         """Decode an answer in a row of its own, and say its text as it becomes whole characters."""
-        row: Row = yield Sit(cache, branch, answer.rules.repetition_penalty)
+        row: Row = yield Sit(cache, branch, answer.rules.max_tokens, answer.rules.repetition_penalty)
         told = 0
         try:
             token = answer.choose(self.rows.first(state))
@@ -441,7 +442,7 @@ class LocalModel:
         n_tokens = 0
         for number, need in enumerate(needs):
             if isinstance(need, Sit) and self.rows.n_free:
-                results[number] = self.rows.take(need.cache, need.branch, need.penalty)
+                results[number] = self._seated(need)
             elif isinstance(need, Pass):
                 n = 0 if need.cache in asked else need.cache.n_waiting
                 if not asked or n_tokens + n <= self.room.pass_tokens:
@@ -452,6 +453,12 @@ class LocalModel:
         if self._aside is not None:
             torch.cuda.current_stream().wait_stream(self._aside)
         return results | dict(zip(wanted, encoded, strict=True))
+
+    def _seated(self, need: Sit) -> Row | Exception:
+        try:
+            return self.rows.take(need.cache, need.branch, need.n_more, need.penalty)
+        except ValueError as error:
+            return error
 
     def _encode(self, wanted: Sequence[Inputs]) -> Sequence[SoftTokens | Exception]:
         """Encode together; on a GPU beside what the language model does meanwhile."""
@@ -481,7 +488,8 @@ class LocalModel:
 
     def _encoded(self, *given: Tensor, **there: int) -> SoftTokens:
         """`_soft` without anything that is not on the device: tensors in order of those names that are there."""
-        inputs = Inputs(**dict(zip((name for name, is_there in there.items() if is_there), given, strict=True)))
+        names = (name for name, is_there in there.items() if is_there)
+        inputs = replace(Inputs(), **dict(zip(names, given, strict=True)))  # type: ignore[arg-type]  # by name
         return self.model.soft_tokens(self.model.encode(inputs))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.device import keep_freed_memory, on_device, stream_on_device
+from model.device import is_device_thread, keep_freed_memory, on_device, queue_on_device
 
 
 def name():
@@ -30,15 +30,15 @@ def test_an_error_arrives_where_it_was_asked_for():
         on_device(lambda: 1 / 0)()
 
 
-def test_a_stream_lets_other_work_in_between():
-    def count():
-        for i in range(3):
-            yield i, name()
-
-    stream = stream_on_device(count)()
-    first = next(stream)
-    assert on_device(lambda: "other")() == "other"
-    assert [first, *stream] == [(i, on_device(name)()) for i in range(3)]
+def test_queued_work_comes_after_what_was_there_and_nobody_waits_for_it():
+    done, free = [], threading.Event()
+    queue_on_device(lambda: done.append((free.wait(10), is_device_thread())))
+    queue_on_device(lambda: done.append("second"))
+    assert done == []
+    free.set()
+    on_device(lambda: None)()
+    assert done == [(True, True), "second"]
+    assert not is_device_thread()
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
