@@ -347,7 +347,7 @@ class LocalModel:
         """
         read = tuple(prefix.single)
         asked = _heard(labels, read) if task == "emotion" else labels
-        scores = self._scores(prefix, {task: self._choice(task, prefix.now, asked)})
+        scores = self.score(prefix, {task: self._choice(task, prefix.now, asked)})
         return _counted(self._probabilities(task, read, asked, scores[task]), labels)
 
     def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
@@ -355,7 +355,7 @@ class LocalModel:
         quotable = _quotable(prefix)
         if not quotable:
             return ()
-        scores = self._scores(prefix, {"cause": self._cause_choice(prefix, emotion, quotable)})
+        scores = self.score(prefix, {"cause": self._cause_choice(prefix, emotion, quotable)})
         shares = scores["cause"].softmax(-1).tolist()
         return tuple(Cause(text, line, share) for (line, text), share in zip(quotable, shares, strict=True))
 
@@ -423,7 +423,7 @@ class LocalModel:
         finally:
             self.rows.give_up(row)
 
-    def _scores(self, prefix: Prefix, choices: dict[str, Choice]) -> dict[str, Tensor]:
+    def score(self, prefix: Prefix, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
         return self._scheduler.run(score(prefix.cache, choices, self._embed, self._head))[0]
 
