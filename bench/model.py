@@ -356,7 +356,7 @@ def main() -> None:
     keep_freed_memory()
     started = time.perf_counter()
     facts = bench(options, lambda line: print(f"{time.perf_counter() - started:6.1f} s  {line}", flush=True))
-    facts["command"] = " ".join(["python -m bench.model", *sys.argv[1:]])
+    facts["command"] = " ".join(["python -m bench.model", *("PATH" if "/" in word else word for word in sys.argv[1:])])
     out = options.out or OUT / ("model.json" if options.device == "cpu" else f"model-{options.device}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(facts, indent=1) + "\n")
