@@ -67,7 +67,7 @@ def serve(port: int, word_s: float, people: int) -> None:
             for n, word in enumerate(WORDS, 1):
                 if word_s:
                     time.sleep(max(0.0, began + n * word_s - time.time()))
-                yield f" {word}@{time.time():.6f}"  # the wall clock is the same in every process of this machine
+                yield f" {word}_{time.time_ns()}"  # the wall clock is the same in every process of this machine
 
     os.environ |= {
         "EMOX_TURNS_AT_ONCE": str(2 * people), "EMOX_TURNS_WAITING": str(2 * people), "EMOX_TURNS_A_MINUTE": "100000",
@@ -155,7 +155,7 @@ class Person:
             return
         if not words:
             self.errors.append("no reply")
-        given = [float(word.split("@")[1]) for word in words.split() if "@" in word]
+        given = [int(word.split("_")[1]) / 1e9 for word in words.split() if "_" in word]
         for i, at in enumerate(arrived[: len(given)]):  # a word is held back until so many more are known
             self.late_ms.append(1000 * (at - given[min(i + LAG_WORDS, len(given) - 1)]))
         self.total_ms.append(1000 * (time.perf_counter() - began))
