@@ -75,7 +75,9 @@ def serve(port: int, word_s: float, people: int) -> None:
     scripted = mock.patch.multiple(
         opening,
         load_model=lambda settings: Paced(),
-        open_store=lambda settings: ChromaStore(settings.memory_url or settings.home / "memory", FakeEmbedder()),
+        open_store=lambda settings: ChromaStore(
+            settings.memory_url or settings.home / "memory", FakeEmbedder(), apart=settings.memory_apart
+        ),
     )
     with scripted, mock.patch.object(run, "_voice", return_value=None):
         cli.main(["serve", "--port", str(port)])
@@ -164,15 +166,21 @@ class Person:
             self.after_ms.append(1000 * (time.time() - given[-1]))
 
 
+def family(pid: int) -> list[int]:
+    """A process and those that it started."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Resident memory of a process in MB, with those that it started."""
+    pages = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time a process has used."""
-    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processor time a process has used, with those that it started."""
+    parts = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid)]
+    return sum(int(part[11]) + int(part[12]) for part in parts) / os.sysconf("SC_CLK_TCK")
 
 
 def stages_s(address: str, token: str) -> dict[str, tuple[float, float]]:
