@@ -33,7 +33,7 @@ class Apart:
         here, there = socket.socketpair()
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from memory.apart import work; work()"],
+                [sys.executable, "-P", "-c", "from memory.apart import work; work()"],
                 stdin=there,
                 pass_fds=[lock_file],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -94,7 +94,8 @@ def work() -> None:
                 system.start()
                 bindings = api.bindings
             elif name == "close_folder":
-                system.stop()
+                if system is not None:
+                    system.stop()
                 system = api = bindings = None
                 return_freed_memory()
             else:
