@@ -1,5 +1,5 @@
-"""Chroma in a process of its own. Its library holds Python's lock while it writes, calls of fsync included, so that in a
-server nobody else would go on meanwhile.
+"""Chroma in a process of its own: its library holds Python's lock while it writes, calls of fsync included, so that in
+a server nobody else would go on meanwhile.
 
 What crosses over are the calls of Chroma's own library, one at a time. The process ends with the one that started it,
 holds the folder's lock as long as it lives, and ends by nothing else: who is told to stop still has episodes to keep.
@@ -34,9 +34,9 @@ class Apart:
         with there:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", "from memory.apart import work; work()"],
-                stdin=there,
+                stdin=there.fileno(),
                 pass_fds=[lock_file],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
             )
         self._line = Connection(here.detach())
         self._one_at_a_time = threading.Lock()
