@@ -84,7 +84,7 @@ def build_session(
         half_duplex: do not listen while the agent speaks, where a microphone would hear it.
     """
     overhear = partial(agent.overhear, user=user, thread=thread)
-    companion = Companion(agent, user=user, thread=thread, consent=consent, report=report)
+    companion = Companion(agent, ears, user=user, thread=thread, consent=consent, report=report)
     turns = UserTurnProcessor(
         user_turn_strategies=UserTurnStrategies(start=[BargeIn()], stop=[PatientStop()]), user_idle_timeout=silence_s
     )
