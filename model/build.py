@@ -40,7 +40,7 @@ from perception.types import Modality
 
 from .adapters import FaceAdapter, add_lora
 from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
-from .device import on_device
+from .device import keep_few_kernels, on_device
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
@@ -294,6 +294,7 @@ def load(
     Raises:
         CheckpointError: as `read_manifest`, or tensors that do not fit the variant.
     """
+    keep_few_kernels()
     checkpoint = checkpoint or embedded_checkpoint()
     manifest, config = _known(checkpoint)
     lm: nn.Module = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.bfloat16, local_files_only=True)

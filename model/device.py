@@ -8,6 +8,7 @@ together outnumber the cores; every step of decoding then waits for sleeping thr
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -46,6 +47,16 @@ def stream_on_device(function: Callable[P, Iterator[T]]) -> Callable[P, Generato
             yield item
 
     return run
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN keep 64 kernels in place of 1,024, before it first computes; so says its environment, unless set.
+
+    It makes one for every number of rows that a layer meets, of half a megabyte, and torch's own cache keeps it beside
+    oneDNN's. Prompts are of all lengths, so a process would grow by a gigabyte; the layers of one pass have few.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
 
 def keep_freed_memory() -> None:

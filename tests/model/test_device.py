@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.device import keep_freed_memory, on_device, stream_on_device
+from model.device import keep_few_kernels, keep_freed_memory, on_device, stream_on_device
 
 
 def name():
@@ -50,3 +50,10 @@ def test_keeping_freed_memory_is_tried_only_where_there_is_glibc(monkeypatch, pl
     keep_freed_memory()
     assert bool(called) == (platform == "linux")
     assert not called or (-4, 0) in called  # M_MMAP_MAX
+
+
+def test_few_kernels_are_kept_unless_the_environment_says_otherwise(monkeypatch):
+    environment = {"LRU_CACHE_CAPACITY": "8"}
+    monkeypatch.setattr("model.device.os.environ", environment)
+    keep_few_kernels()
+    assert environment == {"LRU_CACHE_CAPACITY": "8", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
