@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import threading
 import time
@@ -29,6 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from . import wire
+from .tokens import hash_of
 from .types import AffectModel, Busy
 
 logger = logging.getLogger(__name__)
@@ -52,11 +52,6 @@ class Refusal(Exception):
     def __init__(self, error: str, why: str) -> None:
         super().__init__(why)
         self.error = error
-
-
-def hash_of(token: str) -> str:
-    """What is kept of a token: it holds 256 random bits, so that a slow hash would add nothing."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 class Kept:
@@ -97,6 +92,11 @@ class Kept:
         """Let go of what nobody has asked for."""
         with self._lock:
             self._clean()
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._kept.clear()
 
     def __len__(self) -> int:
         """How many are kept."""
@@ -149,6 +149,11 @@ class Answers:
         """Level 3."""
         return self.model.empathize(self._prefix(asked), asked.brief)
 
+    def forget(self) -> None:
+        """Let go of all that was read."""
+        self.prefixes.clear()
+        self.aheads.clear()
+
     def _prefix(self, asked: wire.Ask, ahead: Any = None) -> Any:
         prefix = self.prefixes.get(asked.id)
         if prefix is None:
@@ -184,7 +189,7 @@ def make_app(
         return _json(wire.write(model.card))
 
     async def health(request: Request) -> Response:
-        return _json(b'{"status":"ok"}')
+        return _json(b'{"status":"ok","answering":%d,"kept":%d}' % (desk.n_here, len(answers.prefixes)))
 
     def question(kind: Any, answer: Callable[[Any], bytes]) -> Callable[[Request], Awaitable[Response]]:
         async def ask(request: Request) -> Response:

@@ -15,7 +15,8 @@ pytest.importorskip("starlette", reason="starlette is not installed")
 
 from model import remote, wire
 from model.remote import RemoteError, RemoteModel
-from model.server import AT_MOST_S, Kept, hash_of, make_app, under_names
+from model.server import AT_MOST_S, Kept, make_app, under_names
+from model.tokens import hash_of
 from model.types import EMOTIONS, Busy, CutShort, ReplyBrief, Thought, Unreachable, Utterance
 from perception.types import Absence, Faces, Frames, Speech, UserTurn
 from tests.fakes import FakeModel, affect_of
@@ -378,8 +379,7 @@ def test_a_lost_reply_is_asked_for_again_only_before_it_has_begun(monkeypatch):
     for _ in broken:
         said = []
         with pytest.raises(Unreachable):
-            for piece in there.empathize(prefix, BRIEF):
-                said.append(piece)
+            said.extend(there.empathize(prefix, BRIEF))
         assert said == ["one", "two"]
     assert server.asked == ["/card", "/attend", *["/empathize"] * (2 + len(broken))]
 
@@ -421,7 +421,7 @@ def test_a_fault_in_mid_reply_is_no_end():
     with asked(Failing()) as there:
         reply = there.empathize(there.attend(UserTurn("hi")), BRIEF)
         assert next(reply) == "one"
-        with pytest.raises(RemoteError, match="^(?!.*what was said)"):
+        with pytest.raises(RemoteError, match=r"^(?!.*what was said)"):
             next(reply)
 
 
