@@ -14,11 +14,12 @@ import torch
 from model.build import NANO_EMOX_TINY, Manifest, compose, save
 from model.export import export_merged
 from model.remote import RemoteError, RemoteModel
-from model.replicas import Hosted, Size
+from model.replicas import Hosted, Replica, Size
+from model.server import make_app
 from model.tokens import hash_of
 from model.types import Busy, ReplyBrief, Unreachable
 from perception.types import UserTurn
-from tests.model.model_server import free_port
+from tests.model.model_server import SlowModel, free_port
 from tests.model.tiny import tiny_tokenizer
 
 BRIEF = ReplyBrief(None, max_tokens=40)
@@ -195,4 +196,35 @@ def test_models_stand_side_by_side(model, hosts):
     there = RemoteModel(f"{url}other", "right", timeout_s=60)
     assert there.card.version == "1"
     assert model.card.version == "2"
+    there.close()
+
+
+class SlowReplica(Replica):
+    """One that words a reply for 20 s."""
+
+    def __init__(self):
+        super().__init__()
+        self._app = make_app(SlowModel(0.02, " ".join(["word"] * 1000)))
+
+
+def test_a_closed_stream_is_closed_on_its_replica_at_once(hosts):
+    from ray import serve
+
+    slow = serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64)(serve.ingress()(SlowReplica))
+    serve.run(slow.bind(), name="slow", route_prefix="/models/slow")
+    url = f"{hosts[0]}slow"
+    there = RemoteModel(url)
+    prefix = there.attend(UserTurn("hi"))
+    replies = [there.empathize(prefix, BRIEF) for _ in range(8)]
+    for reply in replies:
+        next(reply)
+    assert httpx.get(f"{url}/health").json()["answering"] == 8
+    began = time.monotonic()
+    for reply in replies:
+        reply.close()
+    while httpx.get(f"{url}/health").json()["answering"] and time.monotonic() - began < 10:
+        time.sleep(0.01)
+    took_s = time.monotonic() - began
+    print(f"closed on the replica after {took_s:.2f} s")
+    assert took_s < 5
     there.close()
