@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +24,7 @@ from rich.markup import escape
 
 from . import cli_memory, cli_model, cli_token
 from .edge import AsJson, User, clean_stdout, fail, main_guard
-from .settings import load_settings
+from .settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from .events import TurnResult
@@ -150,7 +152,8 @@ def serve(
         except ImportError as error:
             fail(1, f"the server needs more libraries ({error}): pip install 'emox[serve]'")
         console = Console(file=sys.stderr if as_json else out, highlight=False)
-        run(_agent, load_settings(), console, host=host, port=port, user=user)
+        settings = load_settings().model_copy(update={"memory_apart": os.name == "posix"})
+        run(partial(_agent, settings), settings, console, host=host, port=port, user=user)
         if as_json:
             print(json.dumps({"stopped": True}), file=out)
 
@@ -355,11 +358,11 @@ def _ask() -> str:
 
 
 @contextlib.contextmanager
-def _agent() -> Iterator[Agent]:
+def _agent(settings: Settings | None = None) -> Iterator[Agent]:
     from .opening import open_agent
 
     with err.status("waking up ..."):
-        agent = open_agent()
+        agent = open_agent(settings)
     with agent:
         yield agent
 

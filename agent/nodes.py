@@ -79,12 +79,16 @@ def perceive(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> Turn
 
 def screen(state: TurnState, *, store: MemoryStore) -> TurnState:
     """Look for a crisis in the words, in the light of what the same person said before, here or elsewhere."""
-    text = state["text"]
-    earlier = store.list(state["user"], limit=SCREENED_EPISODES) if care.is_hint(text) else []
-    screening = care.screen(text, [episode.text for episode in reversed(earlier)])
+    screening = screened(state["text"], state["user"], store)
     if screening.level != "safe":
         logger.warning("turn %s: %s", state["turn_id"], screening.level)
     return {"screening": screening}
+
+
+def screened(text: str, user: str, store: MemoryStore) -> care.Screening:
+    """What the crisis screen says of somebody's words; it takes note of what they said before, where that counts."""
+    earlier = store.list(user, limit=SCREENED_EPISODES) if care.is_hint(text) else []
+    return care.screen(text, [episode.text for episode in reversed(earlier)])
 
 
 def support(state: TurnState, *, locale: str) -> TurnState:

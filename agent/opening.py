@@ -88,7 +88,8 @@ def open_store(settings: Settings) -> MemoryStore:
 
     embedder = MiniLmEmbedder(locate("minilm"))
     embedder.embed = on_device(embedder.embed)  # type: ignore[method-assign]  # torch computes on one thread only
-    return ChromaStore(settings.memory_url or settings.home / "memory", embedder, cipher=open_cipher(settings))
+    where = settings.memory_url or settings.home / "memory"
+    return ChromaStore(where, embedder, cipher=open_cipher(settings), apart=settings.memory_apart)
 
 
 def open_cipher(settings: Settings) -> Cipher | None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from itertools import groupby
 
 MAX_WORD = 40
 """Longer words say nothing a pattern could find; they are cut."""
+
+KNOWN_WORDS = 4096
+"""Words whose plain form is not found anew: a reply's sentence is looked at again with each of its words."""
 
 _TOKEN = re.compile(r"[\w$@*]+(?:['!][\w$@*]+)*|[^\w\s]|\n")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -52,6 +56,7 @@ class Spelling:
         self._squeezed = {_squeeze(word): word for word in sorted(self._known)}
         self._near = {near: word for word in critical if len(word) >= 6 for near in (word, *_shortened(word))}
         self._phrases = phrases
+        self._plain_word = lru_cache(KNOWN_WORDS)(self._word)
         alternatives = "|".join(re.escape(p) for p in sorted(phrases, key=len, reverse=True)) or "(?!)"
         self._phrase = re.compile(rf"(?<!\S)(?:{alternatives})(?!\S)")
 
@@ -62,7 +67,7 @@ class Spelling:
         words: list[str] = []
         for token in _TOKEN.findall(_fold(text)):
             if token[0].isalnum() or len(token) > 1:
-                words += self._word(token[:MAX_WORD].strip("'*_")).split()
+                words += self._plain_word(token[:MAX_WORD].strip("'*_"))
             else:
                 mark = "." if token in _SENTENCE_ENDS else "," if token in _CLAUSE_ENDS else ""
                 if mark and words and words[-1] not in ".,":
@@ -70,12 +75,12 @@ class Spelling:
         joined = " ".join(self._join_spelled_out(words))
         return self._phrase.sub(lambda match: self._phrases[match[0]], joined)
 
-    def _word(self, token: str) -> str:
+    def _word(self, token: str) -> tuple[str, ...]:
         """One typed word as the plain words it stands for."""
         stem, rest = _contraction(token)
         if stem not in self._known:
             stem = self._undisguised(stem)
-        return self._words.get(stem, stem) + rest
+        return tuple((self._words.get(stem, stem) + rest).split())
 
     def _undisguised(self, word: str) -> str:
         """The known word behind digits, stars, stretched or wrong letters; else the word without such signs."""
@@ -102,13 +107,15 @@ class Spelling:
         for single, run in groupby(words, key=lambda word: len(word) == 1 and word.isalpha()):
             letters = list(run)
             if single and len(letters) >= 3:
-                letters = self._word("".join(letters)[:MAX_WORD]).split()
+                letters = list(self._plain_word("".join(letters)[:MAX_WORD]))
             joined += letters
         return joined
 
 
 def _fold(text: str) -> str:
     """NFKC, lower case, no accents or invisible characters, straight apostrophes, lookalikes undone."""
+    if text.isascii():
+        return text.lower().replace("`", "'")
     text = unicodedata.normalize("NFKC", text).casefold()
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) not in ("Mn", "Cf"))
     text = re.sub("[’‘`´ʼ]", "'", text)

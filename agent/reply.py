@@ -107,22 +107,20 @@ def guarded(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         for part in re.split(r"(?<=[.!?])(?=\s)", piece):
             if (sentence.rstrip().endswith((".", "!", "?"))) and part[:1].isspace():
-                if not dropping and waiting:
+                if waiting and not guard_reply(sentence):
                     last = waiting + part[: len(part) - len(part.lstrip())]
                     yield last
                 waiting, sentence, dropping = "", "", False
             sentence += part
             waiting += part.lstrip() if last[-1:].isspace() and not waiting else part
-            if not dropping and guard_reply(sentence):
-                dropping = True
+            cut = _before_last_words(waiting, LAG_WORDS)
+            dropping = dropping or bool(cut and guard_reply(sentence))
             if dropping:
                 waiting = ""
-                continue
-            cut = _before_last_words(waiting, LAG_WORDS)
-            if cut:
+            elif cut:
                 last, waiting = waiting[:cut], waiting[cut:]
                 yield last
-    if not dropping and waiting:
+    if waiting and not guard_reply(sentence):
         last = waiting
         yield last
     if not last:

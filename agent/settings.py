@@ -117,6 +117,10 @@ class Settings(BaseSettings):
     memory_url: str | None = None
     """Address of a Chroma server (`chroma run`) that keeps the memory; by default it lies under `home`."""
 
+    memory_apart: bool = False
+    """Keep the memory under `home` open in a process of its own, so that nobody waits while it writes: for many people
+    at once. `emox serve` does so anyway, except on Windows."""
+
     memory_key: SecretStr | None = None
     """Key that encrypts what was said, at rest; `emox memory key` makes one; `keyring` takes that of the
     system's keyring."""

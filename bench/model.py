@@ -43,7 +43,7 @@ SAID = (
     "I have my exam tomorrow and I have not slept for two nights.",
 )
 CLIP_S = 4.0
-PROMPT = 300
+PROMPT = 180
 REPLY = 48
 """Tokens before a step of decoding, and tokens of a reply."""
 
@@ -88,12 +88,12 @@ def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool
 def clip(number: int) -> UserTurn:
     """Four seconds of somebody who speaks and is seen."""
     draw = np.random.default_rng(number)
-    n_frames, times = 8, np.linspace(0, CLIP_S, 8)
+    times = np.linspace(0, CLIP_S, 8)
     return UserTurn(
         SAID[number % len(SAID)],
         Speech(draw.normal(0, 0.1, int(CLIP_S * 16_000)).astype(np.float32)),
-        Frames(draw.integers(0, 256, (n_frames, 240, 320, 3), dtype=np.uint8), times),
-        Faces(draw.integers(0, 256, (n_frames, 112, 112, 3), dtype=np.uint8), times, np.zeros((n_frames, 4), np.float32)),
+        Frames(draw.integers(0, 256, (8, 240, 320, 3), dtype=np.uint8), times),
+        Faces(draw.integers(0, 256, (8, 112, 112, 3), dtype=np.uint8), times, np.zeros((8, 4), np.float32)),
     )
 
 
@@ -104,7 +104,7 @@ def synchronize(device: str) -> None:
 
 @on_device
 def machine(device: str) -> dict[str, Any]:
-    """What it runs on: bytes a second of a large copy (read and written), floating-point operations of a bf16 product."""
+    """What it runs on: bytes a second of a large copy (read and written), operations a second of a bf16 product."""
     n = 2**31 if device == "cuda" else 2**28
     source = torch.ones(n // 2, dtype=torch.bfloat16, device=device)
     target = torch.empty_like(source)
@@ -156,7 +156,7 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
     table = lm.get_input_embeddings()
     cache = BranchCache(lm.model)
     cache.extend({0: table(torch.arange(1000, 1000 + PROMPT, device=table.weight.device) % table.num_embeddings)})
-    rows = [model.rows.take(cache, 0, 1.1) for _ in range(n_rows)]
+    rows = [model.rows.take(cache, 0, 2 * n_steps, 1.1) for _ in range(n_rows)]
     for _ in range(4):  # graphs are captured, rooms made
         model.rows.step(dict.fromkeys(rows, 7))
     steps = []
@@ -166,8 +166,8 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
         steps.append(time.perf_counter() - started)
     for row in rows:
         model.rows.give_up(row)
-    keys, values = cache.row(0)
-    kept = sum(part.numel() * part.element_size() for part in (*keys, *values))
+    kv = cache.row(0)
+    kept = kv.numel() * kv.element_size()
     width = 1 if n_rows <= 4 and not table.weight.is_cuda else 2  # int8 for few rows on a CPU, see model/quantize.py
     weights = width * (layers(model) + lm.lm_head.weight.numel())
     return {
@@ -356,7 +356,7 @@ def main() -> None:
     keep_freed_memory()
     started = time.perf_counter()
     facts = bench(options, lambda line: print(f"{time.perf_counter() - started:6.1f} s  {line}", flush=True))
-    facts["command"] = " ".join(["python -m bench.model", *sys.argv[1:]])
+    facts["command"] = " ".join(["python -m bench.model", *("PATH" if "/" in word else word for word in sys.argv[1:])])
     out = options.out or OUT / ("model.json" if options.device == "cpu" else f"model-{options.device}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(facts, indent=1) + "\n")

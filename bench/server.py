@@ -67,7 +67,7 @@ def serve(port: int, word_s: float, people: int) -> None:
             for n, word in enumerate(WORDS, 1):
                 if word_s:
                     time.sleep(max(0.0, began + n * word_s - time.time()))
-                yield f" {word}@{time.time():.6f}"  # the wall clock is the same in every process of this machine
+                yield f" {word}_{time.time_ns()}"  # the wall clock is the same in every process of this machine
 
     os.environ |= {
         "EMOX_TURNS_AT_ONCE": str(2 * people), "EMOX_TURNS_WAITING": str(2 * people), "EMOX_TURNS_A_MINUTE": "100000",
@@ -75,7 +75,9 @@ def serve(port: int, word_s: float, people: int) -> None:
     scripted = mock.patch.multiple(
         opening,
         load_model=lambda settings: Paced(),
-        open_store=lambda settings: ChromaStore(settings.memory_url or settings.home / "memory", FakeEmbedder()),
+        open_store=lambda settings: ChromaStore(
+            settings.memory_url or settings.home / "memory", FakeEmbedder(), apart=settings.memory_apart
+        ),
     )
     with scripted, mock.patch.object(run, "_voice", return_value=None):
         cli.main(["serve", "--port", str(port)])
@@ -155,7 +157,7 @@ class Person:
             return
         if not words:
             self.errors.append("no reply")
-        given = [float(word.split("@")[1]) for word in words.split() if "@" in word]
+        given = [int(word.split("_")[1]) / 1e9 for word in words.split() if "_" in word]
         for i, at in enumerate(arrived[: len(given)]):  # a word is held back until so many more are known
             self.late_ms.append(1000 * (at - given[min(i + LAG_WORDS, len(given) - 1)]))
         self.total_ms.append(1000 * (time.perf_counter() - began))
@@ -164,15 +166,21 @@ class Person:
             self.after_ms.append(1000 * (time.time() - given[-1]))
 
 
+def family(pid: int) -> list[int]:
+    """A process and those that it started."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Resident memory of a process in MB, with those that it started."""
+    pages = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time a process has used."""
-    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processor time a process has used, with those that it started."""
+    parts = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid)]
+    return sum(int(part[11]) + int(part[12]) for part in parts) / os.sysconf("SC_CLK_TCK")
 
 
 def stages_s(address: str, token: str) -> dict[str, tuple[float, float]]:

@@ -55,8 +55,12 @@ Kind = Literal["user", "facts"]
 class ChromaStore:
     """The memories of a folder or a server; see `MemoryStore` for what the methods promise."""
 
-    def __init__(self, where: Path | str, embedder: Embedder, *, cipher: Cipher | None = None) -> None:
+    def __init__(
+        self, where: Path | str, embedder: Embedder, *, cipher: Cipher | None = None, apart: bool = False
+    ) -> None:
         """Open the folder, or make it; or reach the server at a URL such as `http://localhost:8000`.
+
+        `apart` keeps the folder open in a process of its own (`apart`), for a program that does much else.
 
         Raises:
             MemoryStoreError: another process has the folder open, it cannot be written, a newer version wrote it, it
@@ -65,7 +69,8 @@ class ChromaStore:
         """
         self.embedder = embedder
         self._cipher = cipher
-        self._collections = Collections(where, {"text": embedder.dim, "affect": AFFECT_DIM, "marks": N_MARKS}, cipher)
+        widths = {"text": embedder.dim, "affect": AFFECT_DIM, "marks": N_MARKS}
+        self._collections = Collections(where, widths, cipher, apart)
         folder = self._collections.folder
         if folder is not None and folder.schema < SCHEMA:
             try:

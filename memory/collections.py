@@ -26,6 +26,7 @@ from chromadb.api.rust import RustBindingsAPI
 from chromadb.config import Settings, System
 from chromadb.errors import ChromaError, NotFoundError
 
+from .apart import Apart
 from .cipher import Cipher
 from .errors import MemoryStoreError
 from .files import EMPTY_LOG, clean, index_folders, open_beside, texts_of, zero_unused
@@ -57,8 +58,8 @@ Change = Callable[[Records], Records]
 class Collections:
     """Open for one piece of work at a time. `folder` is None where they are on a server."""
 
-    def __init__(self, where: Path | str, widths: Mapping[str, int], cipher: Cipher | None) -> None:
-        """Open the folder, or make it; or reach the server at a URL.
+    def __init__(self, where: Path | str, widths: Mapping[str, int], cipher: Cipher | None, apart: bool) -> None:
+        """Open the folder, or make it, `apart` in a process of its own; or reach the server at a URL.
 
         Raises:
             MemoryStoreError: see `chroma.ChromaStore`.
@@ -66,10 +67,11 @@ class Collections:
         self._where = where
         self._one_at_a_time = threading.RLock()
         self._in_use: set[str] = set()  # touched since the client was opened
-        self._handles: dict[str, chromadb.Collection] = {}  # in a folder nobody else can drop a collection
+        self._handles: dict[str, chromadb.Collection | None] = {}  # nobody else makes or drops one in a folder
         self._indexes: dict[str, tuple[Path, int]] = {}  # where a collection's index lies, and when it was last written
         self._client: Any = None
         self._database: Any = None  # of a folder, to read beside Chroma
+        self._apart: Apart | None = None
         self.folder: Folder | None = None
         if isinstance(where, str):
             with faults(f"the memory at {where} cannot be reached"):
@@ -82,6 +84,8 @@ class Collections:
         self.folder = Folder(where, widths, cipher)
         try:
             with faults(f"the memory at {where} cannot be opened"):
+                if apart:
+                    self._apart = Apart(self.folder.lock_file)
                 self._open(where)
                 self._finish_rebuilding()
                 for index in self._index_folders().values():
@@ -98,7 +102,8 @@ class Collections:
         """
         with self._one_at_a_time, faults(failure):
             yield self.find(name)
-            self._wipe(name)
+            if self._handles.get(name) is not None:
+                self._wipe(name)
 
     @contextmanager
     def all_at_once(self, failure: str) -> Iterator[None]:
@@ -114,6 +119,8 @@ class Collections:
         try:
             collection = client.get_collection(name, embedding_function=None)
         except NotFoundError:
+            if self.folder is not None:
+                self._handles[name] = None
             return None
         if self.folder is not None:
             collection.get(ids=["-"], include=[])  # Chroma takes in what a killed process left in its queue
@@ -138,12 +145,15 @@ class Collections:
 
     def make(self, name: str, metadata: Mapping[str, Any]) -> chromadb.Collection:
         """The collection of that name, made with these metadata where there is none yet."""
-        return self._opened(name).get_or_create_collection(
+        collection = self._opened(name).get_or_create_collection(
             name,
             embedding_function=None,
             configuration={"hnsw": {"space": "ip", "sync_threshold": SYNC_EVERY, "batch_size": SYNC_EVERY}},
             metadata=dict(metadata),
         )
+        if self.folder is not None:
+            self._handles[name] = collection
+        return collection
 
     def drop(self, name: str) -> None:
         """Remove a collection, if there is one of that name."""
@@ -181,6 +191,7 @@ class Collections:
             if len(read["ids"]) < PORTION:
                 break
         self.drop(name)
+        del self._handles[new.name]
         new.modify(name=name)
 
     def clean(self) -> None:
@@ -198,6 +209,8 @@ class Collections:
                 if self._client is not None:
                     self._shut()
             finally:
+                if self._apart is not None:
+                    self._apart.end()
                 if self.folder is not None:
                     self.folder.release()
 
@@ -217,7 +230,7 @@ class Collections:
             return
         index, written = self._indexes.get(name, (None, 0))
         if index is None:
-            index = self._index_folders().get(name)
+            index = index_folders(self._database, self.folder.path, name).get(name)
         header = index / "header.bin" if index else None
         now = header.stat().st_mtime_ns if header and header.exists() else 0
         if index:
@@ -232,10 +245,14 @@ class Collections:
         cannot be relied on: an index it drops before it was ever written to disk can no longer be queried
         ("Nothing found on disk", chromadb 1.5.9).
         """
+        if self._client and self._apart and self.folder and self._apart.ended():
+            self._apart = Apart(self.folder.lock_file)
+            self._shut()
+            self._open(self.folder.path)
         full = name and name not in self._in_use and len(self._in_use) >= _room()
         if self._client and full and self.folder is not None:
             self._shut()
-            _return_freed_memory()
+            return_freed_memory()
             self._open(self.folder.path)
         if self._client is None:
             raise MemoryStoreError(f"the memory at {self._where} is closed: open it again")
@@ -244,7 +261,7 @@ class Collections:
         return self._client
 
     def _open(self, folder: Path) -> None:
-        self._client = _connect(folder)
+        self._client = _connect(folder, self._apart)
         self._database = open_beside(folder)
 
     def _index_folders(self) -> dict[str, Path]:
@@ -258,6 +275,9 @@ class Collections:
         finally:
             self._client.close()
             self._client = None
+            if self._apart is not None:
+                self._database.close()  # Chroma empties the log if it is the last to have it open
+                self._apart.close_folder()
             if self.folder is not None:
                 self._database.close()
                 _empty_log(self.folder.path)
@@ -277,7 +297,7 @@ def _room() -> int:
     return max(1, min(MAX_OPEN_INDEXES, (getrlimit(RLIMIT_NOFILE)[0] - OTHER_FILES) // FILES_EACH))
 
 
-def _connect(folder: Path) -> Client:
+def _connect(folder: Path, apart: Apart | None) -> Client:
     """A Chroma client on the folder that sends nothing anywhere and drops no index.
 
     Its database has a write-ahead log: a commit is on the disk when it returns, as without one, but for a single add
@@ -285,6 +305,17 @@ def _connect(folder: Path) -> Client:
     """
     with closing(sqlite3.connect(folder / "chroma.sqlite3")) as database:
         database.execute("pragma journal_mode = wal")
+    system, api = system_on(folder)
+    if apart is None:
+        system.start()
+    else:
+        apart.open_folder(folder)
+        api.bindings = apart
+    return Client.from_system(system)
+
+
+def system_on(folder: Path) -> tuple[System, RustBindingsAPI]:
+    """Chroma on the folder, not started yet, and what calls its library."""
     system = System(
         Settings(
             chroma_api_impl="chromadb.api.rust.RustBindingsAPI",
@@ -293,10 +324,10 @@ def _connect(folder: Path) -> Client:
             anonymized_telemetry=False,
         )
     )
+    api = system.instance(RustBindingsAPI)
     # No setting reaches it: Chroma derives it from the number of files a process may open (see `_opened`).
-    system.instance(RustBindingsAPI).hnsw_cache_size = 65_536
-    system.start()
-    return Client.from_system(system)
+    api.hnsw_cache_size = 65_536
+    return system, api
 
 
 def _empty_log(folder: Path) -> None:
@@ -328,7 +359,7 @@ def _reach(url: str) -> Any:
     )
 
 
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Give the memory of closed indexes back: glibc keeps it, and every reopening would add as much again."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none

@@ -121,10 +121,12 @@ def open_beside(folder: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{folder / 'chroma.sqlite3'}?mode=ro", uri=True, check_same_thread=False)
 
 
-def index_folders(database: sqlite3.Connection, folder: Path) -> dict[str, Path]:
-    """Where the index of each collection lies, by the collection's name."""
+def index_folders(database: sqlite3.Connection, folder: Path, name: str | None = None) -> dict[str, Path]:
+    """Where the index of each collection lies, or of one, by the collection's name."""
     found = database.execute(
-        "select c.name, s.id from segments s join collections c on c.id = s.collection where s.scope = 'VECTOR'"
+        "select c.name, s.id from collections c cross join segments s on c.id = s.collection "
+        "where s.scope = 'VECTOR' and (?1 is null or c.name = ?1)",
+        (name,),
     )
     return {name: folder / id for name, id in found}
 

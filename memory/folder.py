@@ -70,6 +70,13 @@ class Folder:
         self._write(self._told)
         self.schema = SCHEMA
 
+    @property
+    def lock_file(self) -> int:
+        """The descriptor of the lock: a process that inherits it holds the folder, too."""
+        descriptor = self._lock._context.lock_file_fd
+        assert descriptor is not None, "the folder is released"
+        return descriptor
+
     def release(self) -> None:
         """Let another process have the folder."""
         self._lock.release()

@@ -4,7 +4,8 @@ The prefix is prefilled once. Questions fork from it, candidate answers fork fro
 everything that waits when `run` is called is packed into one forward pass, whose attention mask lets a
 token see its own branch and its ancestors up to the point of the fork. Nothing is copied or padded.
 `run_together` packs what waits in several caches into one pass: the weights are read once for all of
-them, and each attends to itself alone.
+them, and each attends to itself alone. On a GPU `Passes` does without packing: there a pass waits for its
+thousand kernels to be launched, so each cache's is a CUDA graph of a few sizes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from .attention import attending
+from .attention import attending, room
+from .graphs import Graphs
 
 _WHOLE = 2**31 - 1
 
@@ -30,10 +32,9 @@ class BranchCache:
     exactly what a sequence of its ancestors' tokens and its own would (rotary embeddings included).
     """
 
-    def __init__(self, lm: nn.Module) -> None:
+    def __init__(self, lm: Any) -> None:
         self.lm = lm
-        self._keys: list[Tensor] = []  # of each layer (1, H_kv, slots, D)
-        self._values: list[Tensor] = []
+        self._kv = room(lm, 0)  # keys and values (layers, 2, H_kv, slots, D)
         self._length = [0]  # position of the next token of each branch
         self._limit = [[_WHOLE]]  # _limit[b][a]: branch b sees the slots of a at positions below this; 0 = none
         self._waiting: list[tuple[int, Tensor]] = []
@@ -84,14 +85,12 @@ class BranchCache:
             self.append(branch, piece)
         return self.run()
 
-    def row(self, branch: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Keys and values of each layer (H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
+    def row(self, branch: int) -> Tensor:
+        """Keys and values (layers, 2, H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
         limits = torch.tensor(self._limit[branch])
         seen = (self._slot_position < limits[self._slot_branch]).nonzero()[:, 0]
-        index = seen[self._slot_position[seen].argsort()].to(self._keys[0].device)
-        return [keys[0].index_select(-2, index) for keys in self._keys], [
-            values[0].index_select(-2, index) for values in self._values
-        ]
+        index = seen[self._slot_position[seen].argsort()]
+        return self._kv.index_select(-2, index.to(self._kv.device))
 
     def _take(self) -> _Share:
         """What waits becomes slots, whose keys and values the pass will bring."""
@@ -112,22 +111,14 @@ class BranchCache:
         seen &= self._slot_position <= positions[:, None]  # (Q, K)
         embeddings = torch.cat([piece for _, piece in waiting])
         mask = torch.zeros(seen.shape, dtype=embeddings.dtype).masked_fill(~seen, torch.finfo(embeddings.dtype).min)
-        return _Share(self, waiting, embeddings, positions, mask.to(embeddings.device))
-
-    def _keep(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put a layer's new keys and values behind those that are there; returns all of them."""
-        if layer == len(self._keys):
-            self._keys.append(keys)
-            self._values.append(values)
-        else:
-            self._keys[layer] = torch.cat([self._keys[layer], keys], -2)
-            self._values[layer] = torch.cat([self._values[layer], values], -2)
-        return self._keys[layer], self._values[layer]
+        return _Share(self, waiting, embeddings, positions, mask)
 
 
 @dataclass(frozen=True)
 class _Share:
-    """One cache's part in a pass: what waited, its embeddings (Q, D), positions (Q,) and additive mask (Q, K)."""
+    """One cache's part in a pass: what waited, its embeddings (Q, D), positions (Q,) and additive mask (Q, K); the last
+    two on the CPU.
+    """
 
     cache: BranchCache
     waiting: list[tuple[int, Tensor]]
@@ -141,7 +132,18 @@ class _Share:
         lengths = [len(piece) for _, piece in self.waiting]
         for (branch, _), part in zip(self.waiting, hidden.split(lengths), strict=True):
             states.setdefault(branch, []).append(part)
-        return {branch: torch.cat(parts) for branch, parts in states.items()}
+        return {branch: parts[0] if len(parts) == 1 else torch.cat(parts) for branch, parts in states.items()}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What attention needs of one part of a pass: `mask` (Q, K), and keys and values (layers, 2, H_kv, K, D), into
+    which those of its Q tokens go at slots `at`.
+    """
+
+    kv: Tensor
+    at: slice | Tensor
+    mask: Tensor
 
 
 def run_together(caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
@@ -153,36 +155,89 @@ def run_together(caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
     shares = {number: cache._take() for number, cache in enumerate(caches) if cache.n_waiting}
     if not shares:
         return [{} for _ in caches]
-    lm = caches[0].lm
-    embeddings = torch.cat([share.embeddings for share in shares.values()])[None]
-    positions = torch.cat([share.positions for share in shares.values()])[None].to(embeddings.device)
-    with attending(lm, _ATTENTION):
-        hidden = lm(
-            inputs_embeds=embeddings, position_ids=positions, use_cache=False, shares=tuple(shares.values())
-        ).last_hidden_state[0]
-    parts = hidden.split([len(share.positions) for share in shares.values()])
-    states = {number: share.states(part) for (number, share), part in zip(shares.items(), parts, strict=True)}
+    parts = []
+    for share in shares.values():
+        n_before, n, cache = share.cache._kv.shape[-2], len(share.positions), share.cache
+        kept, cache._kv = cache._kv, room(cache.lm, n_before + n)
+        cache._kv[..., :n_before, :] = kept
+        parts.append(_Part(cache._kv, slice(n_before, None), share.mask.to(kept.device)))
+    embeddings = torch.cat([share.embeddings for share in shares.values()])
+    positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
+    hidden = _pass(caches[0].lm, embeddings, positions, parts)
+    split = hidden.split([len(share.positions) for share in shares.values()])
+    states = {number: share.states(part) for (number, share), part in zip(shares.items(), split, strict=True)}
     return [states.get(number, {}) for number in range(len(caches))]
+
+
+class Passes:
+    """Passes over one language model on a GPU, as CUDA graphs of some sizes; a longer one is run as it is."""
+
+    def __init__(self, lm: Any) -> None:
+        self._lm = lm
+        self._kv = room(lm, _MOST_SLOTS).zero_()  # where the graphs read and write; what a cache keeps is a copy
+        self._graphs = Graphs(self._run)
+
+    def run(self, caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
+        """As `run_together`, one cache after the other."""
+        return [self._run_one(cache) for cache in caches]
+
+    def _run_one(self, cache: BranchCache) -> dict[int, Tensor]:
+        n, n_before = cache.n_waiting, cache.n_slots
+        n_tokens = _size(n, _FEWEST_TOKENS)
+        n_slots = _size(n_before + n_tokens, _FEWEST_SLOTS)
+        if n_slots > _MOST_SLOTS or not n:
+            return run_together([cache])[0]
+        share = cache._take()
+        self._kv[..., :n_before, :] = cache._kv
+        mask = share.mask.new_full((n_tokens, n_slots), torch.finfo(share.mask.dtype).min)
+        mask[:n, : n_before + n] = share.mask
+        positions = F.pad(share.positions, (0, n_tokens - n))
+        at = torch.arange(n_before, n_before + n_tokens)
+        embeddings = F.pad(share.embeddings, (0, 0, 0, n_tokens - n))
+        hidden = self._graphs(embeddings, torch.stack([positions, at]), mask)[:n].clone()
+        cache._kv = self._kv[..., : n_before + n, :].clone()
+        return share.states(hidden)
+
+    def _run(self, embeddings: Tensor, where: Tensor, mask: Tensor) -> Tensor:
+        positions, at = where
+        return _pass(self._lm, embeddings, positions, [_Part(self._kv[..., : mask.shape[1], :], at, mask)])
+
+
+_FEWEST_TOKENS, _FEWEST_SLOTS, _MOST_SLOTS = 32, 512, 4096
+
+
+def _size(n: int, fewest: int) -> int:
+    """The power of two from `fewest` on that holds `n`."""
+    return max(fewest, 1 << (n - 1).bit_length())
+
+
+def _pass(lm: Any, embeddings: Tensor, positions: Tensor, parts: Sequence[_Part]) -> Tensor:
+    """Embeddings (Q, D) of all parts, one behind the other -> last hidden states (Q, D)."""
+    with attending(lm, _ATTENTION):
+        return lm(
+            inputs_embeds=embeddings[None], position_ids=positions[None], use_cache=False, parts=parts
+        ).last_hidden_state[0]
 
 
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scaling: float,
-    shares: Sequence[_Share], **_: Any,
+    parts: Sequence[_Part], **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention of a packed pass, (1, H, Q, D) each: every cache's queries over its own slots.
+    """Attention of a pass, (1, H, Q, D) each: every part's queries over its own slots.
 
     The queries that share a key head stand one below the other, so that keys and values need not be repeated.
     """
     n_heads, group = key.shape[1], query.shape[1] // key.shape[1]
-    lengths = [len(share.positions) for share in shares]
+    lengths = [len(part.mask) for part in parts]
     read = []
-    for share, q, k, v in zip(shares, *(part.split(lengths, 2) for part in (query, key, value)), strict=True):
-        keys, values = share.cache._keep(module.layer_idx, k, v)
+    for part, q, k, v in zip(parts, *(tensor.split(lengths, 2) for tensor in (query, key, value)), strict=True):
+        keys, values = part.kv[module.layer_idx]
+        keys[:, part.at], values[:, part.at] = k[0], v[0]
         stacked = q.reshape(1, n_heads, -1, q.shape[-1])  # (1, H_kv, group * Q, D)
         one = F.scaled_dot_product_attention(
-            stacked, keys, values, attn_mask=share.mask.repeat(group, 1)[None, None], scale=scaling
+            stacked, keys[None], values[None], attn_mask=part.mask.repeat(group, 1)[None, None], scale=scaling
         )
-        read.append(one.view(q.shape))
+        read.append(one.reshape(q.shape))
     return torch.cat(read, 2).transpose(1, 2), None
 
 

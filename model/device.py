@@ -8,6 +8,7 @@ together outnumber the cores; every step of decoding then waits for sleeping thr
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -44,19 +45,51 @@ def queue_on_device(function: Callable[[], object]) -> None:
     _THREAD.submit(function)
 
 
+def keep_few_kernels() -> None:
+    """Let oneDNN keep 64 kernels in place of 1,024, before it first computes; so says its environment, unless set.
+
+    It makes one for every number of rows that a layer meets, of half a megabyte, and torch's own cache keeps it beside
+    oneDNN's. Prompts are of all lengths, so a process would grow by a gigabyte; the layers of one pass have few.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
+
+
+def keep_few_arenas() -> None:
+    """Let glibc allocate from two arenas, not eight for each core, of which each keeps what its threads freed.
+
+    Every turn has threads of its own, so the tensors of one would lie freed in all of them. Elsewhere than on glibc
+    nothing happens.
+    """
+    if libc := _glibc():
+        m_arena_max = -8
+        libc.mallopt(m_arena_max, 2)
+
+
+def give_back_memory() -> None:
+    """Give what was freed, such as weights in the form in which they were read, back to the system (glibc only)."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what tensors free instead of giving it back to the system after each operation.
 
     Otherwise every large result is mapped and zeroed anew, page by page, which costs a training step on a CPU a third
     of its time. Elsewhere than on glibc nothing happens.
     """
+    if libc := _glibc():
+        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 2**28)
+
+
+def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
-        return
+        return None
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-    mallopt(m_mmap_max, 0)
-    mallopt(m_trim_threshold, 2**31 - 1)
-    mallopt(m_top_pad, 2**28)
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return libc if hasattr(libc, "mallopt") else None

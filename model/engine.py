@@ -7,7 +7,7 @@ import math
 import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor
 from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
-from .branches import BranchCache, run_together
+from .branches import BranchCache, Passes, run_together
 from .clauses import clauses, sentences
+from .graphs import Graphs
 from .heads import Answer, Choice, Pass, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
 from .processor import Inputs, Processor
@@ -122,10 +123,11 @@ class Encode:
 
 @dataclass(frozen=True)
 class Sit:
-    """A need: a row that goes on where the branch ends, once one is free."""
+    """A need: a row that goes on where the branch ends for up to `n_more` tokens, once one is free."""
 
     cache: BranchCache
     branch: int
+    n_more: int
     penalty: float
 
 
@@ -178,7 +180,10 @@ class LocalModel:
         self.model = model.eval()
         self.processor = processor
         self._device = model.lm.get_input_embeddings().weight.device
-        self._aside = torch.cuda.Stream() if self._device.type == "cuda" else None
+        on_gpu = self._device.type == "cuda"
+        self._aside = torch.cuda.Stream() if on_gpu else None
+        self._run_passes = Passes(model.lm.model).run if on_gpu else run_together
+        self._encoders = Graphs(self._encoded) if on_gpu and getattr(model.acoustic, "reads", "") != "speech" else None
         self.room = room or (Room() if self._aside is None else ON_GPU)
         self.rows = Rows(model.lm, self.room.rows, processor.max_tokens + _REST_TOKENS, compiled)
         self._scheduler = Scheduler(self._serve, self.room.requests)
@@ -342,7 +347,7 @@ class LocalModel:
         """
         read = tuple(prefix.single)
         asked = _heard(labels, read) if task == "emotion" else labels
-        scores = self._scores(prefix, {task: self._choice(task, prefix.now, asked)})
+        scores = self.score(prefix, {task: self._choice(task, prefix.now, asked)})
         return _counted(self._probabilities(task, read, asked, scores[task]), labels)
 
     def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
@@ -350,7 +355,7 @@ class LocalModel:
         quotable = _quotable(prefix)
         if not quotable:
             return ()
-        scores = self._scores(prefix, {"cause": self._cause_choice(prefix, emotion, quotable)})
+        scores = self.score(prefix, {"cause": self._cause_choice(prefix, emotion, quotable)})
         shares = scores["cause"].softmax(-1).tolist()
         return tuple(Cause(text, line, share) for (line, text), share in zip(quotable, shares, strict=True))
 
@@ -404,7 +409,7 @@ class LocalModel:
         self, cache: BranchCache, branch: int, state: Tensor, answer: Answer, *, aloud: bool = False
     ) -> Request[None]:
         """Decode an answer in a row of its own, and say its text as it becomes whole characters."""
-        row: Row = yield Sit(cache, branch, answer.rules.repetition_penalty)
+        row: Row = yield Sit(cache, branch, answer.rules.max_tokens, answer.rules.repetition_penalty)
         told = 0
         try:
             token = answer.choose(self.rows.first(state))
@@ -418,7 +423,7 @@ class LocalModel:
         finally:
             self.rows.give_up(row)
 
-    def _scores(self, prefix: Prefix, choices: dict[str, Choice]) -> dict[str, Tensor]:
+    def score(self, prefix: Prefix, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
         return self._scheduler.run(score(prefix.cache, choices, self._embed, self._head))[0]
 
@@ -437,17 +442,23 @@ class LocalModel:
         n_tokens = 0
         for number, need in enumerate(needs):
             if isinstance(need, Sit) and self.rows.n_free:
-                results[number] = self.rows.take(need.cache, need.branch, need.penalty)
+                results[number] = self._seated(need)
             elif isinstance(need, Pass):
                 n = 0 if need.cache in asked else need.cache.n_waiting
                 if not asked or n_tokens + n <= self.room.pass_tokens:
                     asked.setdefault(need.cache, []).append(number)
                     n_tokens += n
-        for numbers, states in zip(asked.values(), run_together(list(asked)), strict=True):
+        for numbers, states in zip(asked.values(), self._run_passes(list(asked)), strict=True):
             results |= dict.fromkeys(numbers, states)
         if self._aside is not None:
             torch.cuda.current_stream().wait_stream(self._aside)
         return results | dict(zip(wanted, encoded, strict=True))
+
+    def _seated(self, need: Sit) -> Row | Exception:
+        try:
+            return self.rows.take(need.cache, need.branch, need.n_more, need.penalty)
+        except ValueError as error:
+            return error
 
     def _encode(self, wanted: Sequence[Inputs]) -> Sequence[SoftTokens | Exception]:
         """Encode together; on a GPU beside what the language model does meanwhile."""
@@ -455,14 +466,31 @@ class LocalModel:
             return []
         try:
             with torch.cuda.stream(self._aside):
-                inputs = Inputs.together(wanted).to(self._device)
-                soft = self.model.soft_tokens(self.model.encode(inputs))
+                soft = self._soft(Inputs.together(wanted))
             if self._aside is not None:
                 for tokens in (*soft.tokens.values(), *(() if soft.gates is None else (soft.gates,))):
                     tokens.record_stream(torch.cuda.current_stream())
             return soft.rows() if soft.tokens else [soft] * len(wanted)
         except Exception as error:
             return [error] if len(wanted) == 1 else [one for each in wanted for one in self._encode([each])]
+
+    def _soft(self, inputs: Inputs) -> SoftTokens:
+        pictures_and_sound = {"frames": inputs.frames, "faces": inputs.faces, "clips": inputs.clips}
+        given = {name: one for name, one in pictures_and_sound.items() if one is not None}
+        if self._encoders is None or not given:
+            return self.model.soft_tokens(self.model.encode(inputs.to(self._device)))
+        n = len(next(iter(given.values())))
+        whole = 1 << (n - 1).bit_length()
+        filled = [torch.cat([one, one[:1].expand(whole - n, *one.shape[1:])]) for one in given.values()]
+        soft = self._encoders(*filled, **{name: int(name in given) for name in pictures_and_sound})
+        gates = None if soft.gates is None else soft.gates[:n].clone()
+        return SoftTokens({slot: tokens[:n].clone() for slot, tokens in soft.tokens.items()}, gates)
+
+    def _encoded(self, *given: Tensor, **there: int) -> SoftTokens:
+        """`_soft` without anything that is not on the device: tensors in order of those names that are there."""
+        names = (name for name, is_there in there.items() if is_there)
+        inputs = replace(Inputs(), **dict(zip(names, given, strict=True)))  # type: ignore[arg-type]  # by name
+        return self.model.soft_tokens(self.model.encode(inputs))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]

@@ -53,15 +53,17 @@ def score(
         task -> float32 (n_candidates,), the sum over each candidate's tokens given the prefix and the question;
         branch -> last hidden state (D,) of each branch that grew in this pass, such as an open question's.
     """
+    # The last token of a candidate is only predicted, so a one-token label costs nothing.
+    ids = [piece for c in choices.values() for piece in (c.question, *(candidate[:-1] for candidate in c.candidates))]
+    pieces = iter(embed([token for piece in ids for token in piece]).split([len(piece) for piece in ids]))
     asked: dict[str, tuple[int, list[int]]] = {}
     for task, choice in choices.items():
         question = cache.fork(choice.root)
-        cache.append(question, embed(choice.question))
+        cache.append(question, next(pieces))
         branches = []
-        for candidate in choice.candidates:
+        for _ in choice.candidates:
             branches.append(cache.fork(question))
-            if len(candidate) > 1:  # the last token is only predicted, so a one-token label costs nothing
-                cache.append(branches[-1], embed(candidate[:-1]))
+            cache.append(branches[-1], next(pieces))
         asked[task] = (question, branches)
     hidden: dict[int, Tensor] = yield Pass(cache)
 

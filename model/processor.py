@@ -83,13 +83,13 @@ class Inputs:
     @staticmethod
     def together(several: Sequence[Inputs]) -> Inputs:
         """One batch of inputs of the same shape."""
-        first = several[0]
-        return Inputs(
-            frames=None if first.frames is None else torch.cat([one.frames for one in several if one.frames is not None]),
-            faces=None if first.faces is None else torch.cat([one.faces for one in several if one.faces is not None]),
-            clips=None if first.clips is None else torch.cat([one.clips for one in several if one.clips is not None]),
-            speech=None if first.speech is None else tuple(sound for one in several for sound in one.speech or ()),
-        )
+
+        def batch(name: str) -> Tensor | None:
+            parts = [getattr(one, name) for one in several]
+            return None if parts[0] is None else torch.cat(parts)
+
+        speech = tuple(sound for one in several for sound in one.speech or ())
+        return Inputs(batch("frames"), batch("faces"), batch("clips"), speech or None)
 
 
 class Processor:

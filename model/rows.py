@@ -7,6 +7,7 @@ slots out of a few, as a step is a thousand small kernels that the host could no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from .attention import attending
+from .attention import attending, room
 from .branches import BranchCache
+from .graphs import Graphs
 
 N_CANDIDATES = 256
 """Likeliest tokens that a step tells; nothing else can be chosen."""
@@ -28,7 +30,8 @@ _SLOTS = 256
 @dataclass(eq=False)
 class Row:
     """A row in use: `n` tokens are in it, `place` is where it stands now; logits of used tokens are divided by
-    `penalty` (Keskar et al. 2019, arXiv:1909.05858)."""
+    `penalty` (Keskar et al. 2019, arXiv:1909.05858).
+    """
 
     place: int
     n: int
@@ -43,16 +46,6 @@ class Candidates:
     logits: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Captured:
-    """A step as a graph: what it reads and what it leaves."""
-
-    graph: torch.cuda.CUDAGraph
-    tokens: Tensor
-    positions: Tensor
-    found: tuple[Tensor, Tensor]
-
-
 @dataclass
 class Rows:
     """Up to `limit` rows over a causal language model of transformers.
@@ -65,7 +58,6 @@ class Rows:
     max_slots: int
     compiled: bool = False
     _used: list[Row] = field(default_factory=list)
-    _graphs: dict[tuple[int, int], _Captured] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         table = self.lm.get_input_embeddings().weight
@@ -74,31 +66,34 @@ class Rows:
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
         self._penalty = torch.ones(self.limit, device=table.device)
-        # Tuned by coordinate descent, the products of a single row become kernels that are fused with what follows.
-        options = {"coordinate_descent_tuning": True}
-        fused = torch.compile(self._candidates, dynamic=False, options=options) if self.compiled else None
-        self._forward = fused or self._candidates
+        self._forward: Callable[..., tuple[Tensor, Tensor]] = self._candidates
+        if self.compiled:
+            # Tuned by coordinate descent, the products of a single row become kernels fused with what follows.
+            options: dict[str, Any] = {"coordinate_descent_tuning": True}
+            self._forward = torch.compile(self._candidates, dynamic=False, options=options)
+        self._graphs = Graphs(self._stepped)
 
     @property
     def n_free(self) -> int:
         """Rows that can still be taken."""
         return self.limit - len(self._used)
 
-    def take(self, cache: BranchCache, branch: int, penalty: float = 1.0) -> Row:
-        """A row that goes on where the branch ends; nothing may wait for it.
+    def take(self, cache: BranchCache, branch: int, n_more: int, penalty: float = 1.0) -> Row:
+        """A row that goes on where the branch ends for up to `n_more` tokens; nothing may wait for the branch.
 
         Raises:
             ValueError: all rows are in use, or the branch is too long.
         """
         if not self.n_free:
             raise ValueError(f"all {self.limit} rows are in use")
-        keys, values = cache.row(branch)
-        n = keys[0].shape[1]
+        kv = cache.row(branch)
+        n = kv.shape[-2]
+        if n + n_more > self.max_slots:
+            raise ValueError(f"{n} tokens and {n_more} more are too many for a row of {self.max_slots}")
         self._grow(len(self._used) + 1, n + 1)
         row = Row(len(self._used), n, penalty)
-        for mine, given in ((self._keys, keys), (self._values, values)):
-            for layer, part in enumerate(given):
-                mine[layer][row.place, :, :n] = part
+        places = [part[row.place, :, :n] for part in (*self._keys, *self._values)]
+        torch._foreach_copy_(places, [*kv[:, 0], *kv[:, 1]])
         self._seen[row.place] = False
         self._penalty[row.place] = penalty
         self._used.append(row)
@@ -126,27 +121,37 @@ class Rows:
         """Put a token behind each of some rows; those that are left out stay as they are."""
         n_rows = 1 + max(row.place for row in chosen)
         n_slots = 1 + max(row.n for row in self._used[:n_rows])
-        if n_slots > self.max_slots:
-            raise ValueError(f"a row has room for {self.max_slots} tokens")
+        if self._seen.is_cuda:
+            n_rows = min(self.limit, 1 << (n_rows - 1).bit_length())
+            n_slots = min(self.max_slots, _SLOTS << (-(-n_slots // _SLOTS) - 1).bit_length())
         self._grow(n_rows, n_slots)
-        self._seen[[row.place for row in chosen], list(chosen.values())] = True
-        tokens = torch.zeros(n_rows, dtype=torch.long)
+        fed = torch.zeros(3, n_rows, dtype=torch.long)
+        fed[1] = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows])
         for row, token in chosen.items():
-            tokens[row.place] = token
-        positions = torch.tensor([row.n for row in self._used[:n_rows]])
-        step = self._replayed if self._seen.is_cuda else self._stepped
-        likeliest, logits = (found.cpu().numpy() for found in step(tokens, positions, n_slots))
+            fed[0, row.place], fed[2, row.place] = token, 1
+        found = self._graphs(fed, n_slots=n_slots) if self._seen.is_cuda else self._stepped(fed, n_slots)
+        tokens, logits = found.cpu().numpy()
         for row in chosen:
             row.n += 1
-        return {row: Candidates(likeliest[row.place], logits[row.place]) for row in chosen}
+        logits = logits.view(np.float32)
+        return {row: Candidates(tokens[row.place], logits[row.place]) for row in chosen}
 
-    def _stepped(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
+    def _stepped(self, fed: Tensor, n_slots: int) -> Tensor:
+        """Token ids, positions and whether they count, (3, B) -> likeliest tokens and the bits of their logits, int32
+        (2, B, N_CANDIDATES).
+        """
         with attending(self.lm, _ATTENTION):
-            return self._forward(tokens, positions, n_slots)
+            tokens, logits = self._forward(*fed, n_slots)
+        return torch.stack([tokens.int(), logits.view(torch.int32)])
 
-    def _candidates(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
-        """The step itself: token ids (B,) at positions (B,) -> likeliest tokens and their logits, (B, N_CANDIDATES)."""
+    def _candidates(self, tokens: Tensor, positions: Tensor, counts: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
+        """The step itself: token ids (B,) at positions (B,) -> likeliest tokens and their logits, (B, N_CANDIDATES).
+
+        Only where a token counts it is used from now on; others are put behind their rows and overwritten.
+        """
         n = len(tokens)
+        rows = torch.arange(n, device=tokens.device)
+        self._seen[rows, tokens] = self._seen[rows, tokens] | counts.bool()
         later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
         embeddings = self.lm.get_input_embeddings()(tokens)[:, None]
         mask = torch.zeros(later.shape, dtype=embeddings.dtype, device=tokens.device)
@@ -164,55 +169,20 @@ class Rows:
         logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         return _likeliest(logits)
 
-    def _replayed(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
-        """The step as a graph of at least so many rows and slots; those too many do nothing that is read."""
-        n_rows = min(self.limit, 1 << (len(tokens) - 1).bit_length())
-        size = _SLOTS
-        while size < n_slots:
-            size *= 2
-        size = min(size, self.max_slots)
-        if (n_rows, size) not in self._graphs:
-            self._graphs[n_rows, size] = self._capture(n_rows, size)
-        captured = self._graphs[n_rows, size]
-        captured.tokens[: len(tokens)] = tokens
-        captured.positions[: len(tokens)] = positions
-        captured.positions[len(tokens) :] = 0
-        captured.graph.replay()
-        return captured.found
-
-    def _capture(self, n_rows: int, n_slots: int) -> _Captured:
-        device = self._seen.device
-        tokens = torch.zeros(n_rows, dtype=torch.long, device=device)
-        # While it warms up it writes: behind what is in each row, where the next token goes anyway.
-        positions = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows], device=device)
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                self._stepped(tokens, positions, n_slots)
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            found = self._stepped(tokens, positions, n_slots)
-        return _Captured(graph, tokens, positions, found)
-
     def _room(self, n_rows: int, n_slots: int) -> Tensor:
-        table, config = self.lm.get_input_embeddings().weight, self.lm.config
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return torch.zeros(
-            n_rows, config.num_key_value_heads, n_slots, width, dtype=table.dtype, device=table.device
-        )
+        one = room(self.lm, n_slots)[0, 0]
+        return one.new_zeros(n_rows, *one.shape)
 
     def _grow(self, n_rows: int, n_slots: int) -> None:
         """Make room on a CPU, where it is not all taken at once."""
         rows, _, slots, _ = self._keys[0].shape
         if n_rows <= rows and n_slots <= slots:
             return
-        n_rows = max(rows, min(self.limit, 1 << (n_rows - 1).bit_length()))
-        n_slots = max(slots, -(-n_slots // _SLOTS) * _SLOTS)
+        more_rows = max(rows, min(self.limit, 1 << (n_rows - 1).bit_length()))
+        more_slots = max(slots, -(-n_slots // _SLOTS) * _SLOTS)
         for parts in (self._keys, self._values):
             for layer, part in enumerate(parts):
-                parts[layer] = self._room(n_rows, n_slots)
+                parts[layer] = self._room(more_rows, more_slots)
                 parts[layer][:rows, :, :slots] = part
 
 
@@ -223,7 +193,7 @@ def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scaling: float,
-    at: Tensor, keys: list[Tensor], values: list[Tensor], unseen: Tensor, **_: Any,
+    at: Tensor, keys: list[Tensor], values: list[Tensor], unseen: Tensor, **others: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention of one token a row, (B, H, 1, D) each, over its row; queries that share a key head stand together."""
     n, n_heads, _, width = key.shape

@@ -15,7 +15,7 @@ from agent.session import Agent
 from agent.speech import Audio
 from agent.state import Playback, TurnDropped
 from agent.word_timing import SpokenWord
-from perception.types import UserTurn
+from perception.types import Speech, UserTurn
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Answer:
 
     Args:
         speak: say it aloud; else it is read.
+        sound: what the words of the turn were heard from in haste, as long as it is to be heard in full.
         before: the answer to the turn before, whose memory this one builds on.
     """
 
@@ -54,12 +55,14 @@ class Answer:
         tell: Callable[[Answer, Event | Exception | None], None],
         *,
         speak: bool = True,
+        sound: Speech | None = None,
         before: Answer | None = None,
         **options: Any,
     ) -> None:
         self.id = uuid.uuid4().hex[:16]
         self.turn = turn
         self.speaks = speak
+        self.sound = sound
         self.words: list[Word] = []
         self.text = ""
         self.result: TurnResult | None = None

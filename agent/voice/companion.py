@@ -6,6 +6,9 @@ their turn is over         play it
 they make a sound          hold it: stop at once
 it was only a "mm-hm"      go on where it stopped
 it begins a turn           close it: what was heard is remembered, with a mark that it was cut off
+
+Words are written down in haste, as somebody waits. While the answer is said they are heard again, in full, for the sake
+of the crisis screen alone: a crisis that was misheard is answered at once, in place of that answer.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
+import numpy as np
 from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
@@ -46,15 +50,17 @@ from agent.events import (
     Planned,
     Replied,
     ReplyText,
+    Screened,
     Spoken,
     Started,
     TurnResult,
     Understood,
     Unspoken,
 )
+from agent.nodes import Ears, screened
 from agent.session import Agent
 from agent.speech import STYLES, Audio
-from perception.types import Absence, UserTurn
+from perception.types import SAMPLE_RATE_HZ, Absence, Speech, Transcript, UserTurn
 
 from .answering import Answer, Word, n_thinking, words_of
 from .frames import Answering, Felt, HeardSoFar, HearingFailed, WordFrame
@@ -72,6 +78,14 @@ AHEAD_AT_MOST = 1
 """While more answers than this are thought of in other conversations, none is thought ahead: half of those are dropped,
 and who waits already would wait for them."""
 
+HEARD_AGAIN_S = 30.0
+"""Of sound that is to be heard in full, the last so many seconds are: Whisper's window, which takes about a second."""
+
+LOOK_S = 0.1
+"""How often it is asked whether anybody still waits for the processor."""
+
+_NOTHING = np.zeros(0, np.float32)
+
 Report = Callable[[TurnResult, TurnTiming], None]
 """Told of each turn that is remembered."""
 
@@ -83,6 +97,7 @@ class Companion(FrameProcessor):
 
     Args:
         agent: whoever thinks and remembers; other sessions may use it at the same time.
+        ears: the recogniser that hears in full what was heard in haste.
         user, thread, consent: as for `Agent.events`.
         report: told of each turn that is remembered.
     """
@@ -90,6 +105,7 @@ class Companion(FrameProcessor):
     def __init__(
         self,
         agent: Agent,
+        ears: Ears,
         *,
         user: str,
         thread: str,
@@ -99,6 +115,7 @@ class Companion(FrameProcessor):
     ) -> None:
         super().__init__(**kwargs)
         self._agent = agent
+        self._ears = ears
         self._options: dict[str, Any] = {"user": user, "thread": thread, "consent": consent}
         self._report = report
         self._answer: Answer | None = None
@@ -118,6 +135,8 @@ class Companion(FrameProcessor):
         self._listener: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._saying: asyncio.Task[None] | None = None
+        self._again: asyncio.Task[None] | None = None  # hearing in full what is being answered
+        self._unheard = _NOTHING  # of turns that are over, what was heard in haste only
         self._timings: dict[Answer, TurnTiming] = {}
 
     # ---- frames ------------------------------------------------------------------------------------------------------
@@ -163,7 +182,7 @@ class Companion(FrameProcessor):
         await super().cleanup()
         self._close()
         self._drop()
-        for task in (self._listener, self._watch, self._saying):
+        for task in (self._listener, self._watch, self._saying, self._again):
             await self._end(task)
         if self._before is not None:
             await asyncio.to_thread(self._before.join, PATIENCE_S)
@@ -182,8 +201,7 @@ class Companion(FrameProcessor):
         if self._answer is None or word.context_id != self._answer.id:
             return
         self._answer.heard_up_to(word.number)
-        if self._answer.heard_whole:
-            self._close()
+        self._close_if_over()
 
     async def played(self, context_id: str | None) -> None:
         """The output played a sound of the answer of that id."""
@@ -219,23 +237,25 @@ class Companion(FrameProcessor):
             self._answer_to(self._heard)
 
     def _answer_to(self, heard: HeardSoFar) -> None:
-        self._start(heard.turn, heard.ahead)
+        sound = heard.sound
+        if sound is not None:
+            before = np.concatenate([self._unheard, sound.samples])
+            sound = Speech(before[-round(HEARD_AGAIN_S * SAMPLE_RATE_HZ) :])
+        self._start(heard.turn, ahead=heard.ahead, sound=sound)
         assert self._answer is not None
         timing = self._timings[self._answer]
         timing.mark("speech_end", heard.silent_since)
         timing.mark("pause", heard.noticed)
         timing.mark("words", heard.written)
 
-    def _start(self, turn: UserTurn, ahead: Any = None) -> None:
+    def _start(self, turn: UserTurn, **more: Any) -> None:
         loop = asyncio.get_running_loop()
 
         def tell(answer: Answer, event: Event | Exception | None) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._told.put_nowait, (answer, event))
 
-        self._answer = Answer(
-            self._agent, turn, tell, before=self._before, speak=self._speaks, ahead=ahead, **self._options
-        )
+        self._answer = Answer(self._agent, turn, tell, before=self._before, speak=self._speaks, **more, **self._options)
         self._timings[self._answer] = TurnTiming()
         self._state, self._n_played, self._n_written, self._reached = "ahead", 0, 0, False
 
@@ -272,8 +292,15 @@ class Companion(FrameProcessor):
         if self._answer is None or self._state == "ahead":
             return
         self._answer.close()
+        if self._answer.sound is not None:
+            self._unheard = self._answer.sound.samples
         self._before, self._answer, self._heard = self._answer, None, None
         self._state = "ahead"
+
+    def _close_if_over(self) -> None:
+        """It was heard whole, and so was what it answers."""
+        if self._answer is not None and self._answer.heard_whole and self._answer.sound is None:
+            self._close()
 
     async def _begin(self) -> None:
         """The person's turn is over: play what is there of the answer, and what comes."""
@@ -291,6 +318,8 @@ class Companion(FrameProcessor):
         self._timings[self._answer].mark("turn_end")
         self._state = "playing"
         await self._end(self._watch)
+        await self._end(self._again)
+        self._again = None
         self._watch = self.create_task(self._watch_over(self._answer))
         await self.push_frame(LLMFullResponseStartFrame())
         await self._advance()
@@ -324,7 +353,45 @@ class Companion(FrameProcessor):
             await self.push_frame(LLMFullResponseEndFrame())
             if answer.heard_whole:  # it had no sound, or all of it was played before its end was known
                 await self._reaches()
-                self._close()
+            if answer.sound is not None and self._again is None:
+                self._again = self.create_task(self._hear_again(answer, answer.sound))
+            self._close_if_over()
+
+    async def _hear_again(self, answer: Answer, sound: Speech) -> None:
+        """Hear in full what was heard in haste, once nobody waits: a crisis that was misheard is answered at once.
+
+        The answer is then broken off and forgotten, and the turn is remembered as it was heard in full. Who breaks in
+        before that has the floor; what they said is heard in full with what they say next.
+        """
+        while answer is self._answer and (self._state == "held" or self._somebody_waits(answer)):
+            await asyncio.sleep(LOOK_S)
+        if answer is not self._answer:
+            return
+        try:
+            heard, crisis = await asyncio.to_thread(self._screen_again, answer.turn, sound)
+        except Exception as error:
+            logger.error("a turn was not heard in full: %s", type(error).__name__)
+            crisis = False
+        async with self._lock:
+            self._again = None
+            if answer is not self._answer or self._state != "playing":
+                return
+            answer.sound, self._unheard = None, _NOTHING
+            if crisis:
+                await self.push_frame(InterruptionFrame())
+                self._drop()
+                self._start(replace(answer.turn, text=heard.text, transcript=heard))
+                await self._begin()
+            else:
+                self._close_if_over()
+
+    def _somebody_waits(self, answer: Answer) -> bool:
+        return not answer.heard_whole and (not self._reached or n_thinking() > 0)
+
+    def _screen_again(self, turn: UserTurn, sound: Speech) -> tuple[Transcript, bool]:
+        language = turn.transcript.language if turn.transcript is not None else ""
+        heard = self._ears.asr().transcribe(sound, language or None)
+        return heard, screened(heard.text, self._options["user"], self._agent.store).level == "crisis"
 
     async def _play(self, word: Word, number: int, context_id: str | None = None) -> None:
         await self.push_frame(TTSAudioRawFrame(word.sound, word.sample_rate_hz, 1))
@@ -408,6 +475,8 @@ class Companion(FrameProcessor):
                     "affect", emotion=affect.emotion, confidence=affect.confidence, valence=affect.valence,
                     arousal=affect.arousal, evidence=asdict(affect.evidence),
                 )  # fmt: skip
+            case Screened(screening) if screening.level == "crisis":
+                answer.sound, self._unheard = None, _NOTHING
             case Understood():
                 timing.mark("understood")
             case Planned(plan=plan, thought=thought):

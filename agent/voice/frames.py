@@ -9,7 +9,7 @@ from typing import Any
 from pipecat.frames.frames import SystemFrame, TTSTextFrame
 
 from model.types import Affect
-from perception.types import Absence, UserTurn
+from perception.types import Absence, Speech, UserTurn
 
 from .endpointing import is_nothing
 
@@ -20,7 +20,8 @@ class HeardSoFar(SystemFrame):
 
     `complete` is the probability in [0, 1] that the turn is complete by its sound, `spoken_s` how long the last stretch
     of speech lasted. `silent_since` is when it ended, `noticed` when that was noticed and `written` when the words were
-    written down (`time.monotonic`). `ahead` is what the model overheard before, to be used once.
+    written down (`time.monotonic`). `ahead` is what the model overheard before, to be used once. `sound` is what the
+    words were written down from, in haste; None where words may not be read.
     """
 
     turn: UserTurn
@@ -29,6 +30,7 @@ class HeardSoFar(SystemFrame):
     silent_since: float
     noticed: float
     ahead: Any = None
+    sound: Speech | None = None
     written: float = field(default_factory=time.monotonic)
 
     @property

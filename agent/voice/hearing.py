@@ -185,8 +185,9 @@ class Hearing(FrameProcessor):
         await self.push_frame(InterimTranscriptionFrame(text, "", time_now_iso8601()))
         spoken_s = self._silent_since - self._speaking_since
         ahead, self._ahead = self._ahead, None
+        sound = speech if "text" in self._consent else None
         await self.push_frame(
-            HeardSoFar(self._turn(text, speech, *turn), complete, spoken_s, self._silent_since, noticed, ahead)
+            HeardSoFar(self._turn(text, speech, *turn), complete, spoken_s, self._silent_since, noticed, ahead, sound)
         )
 
     def _read_ahead(self) -> None:

@@ -32,10 +32,12 @@ from .half_duplex import HalfDuplex
 from .hearing import Hearing
 from .turns import BargeIn, PatientStop
 
-VAD = VADParams(start_secs=0.06, stop_secs=0.07, min_volume=0.15)
+VAD = VADParams(confidence=0.5, start_secs=0.06, stop_secs=0.07, min_volume=0)
 """Speech is noticed within 0.06 s of sounding like speech, so that the agent falls silent in time; a false alarm costs
-it a short pause. Quiet voices count, and as early: people who cry speak low. A pause is noticed after
-0.07 s, so that thinking begins early; how long to wait is decided later."""
+it a short pause. How loud it is does not matter: people who cry speak low, and Silero, asked alone, takes no noise for
+speech. Its own confidence is 0.5; with Pipecat's 0.7 a soft onset is noticed late (docs/LOG.md). A pause is noticed
+after 0.07 s, so that thinking begins early, and as early as before: the confidence moves it by 0.02 s; how long to wait
+is decided later."""
 
 OUT_RATE_HZ = 22_050
 SILENCE_S = 25.0
@@ -82,7 +84,7 @@ def build_session(
         half_duplex: do not listen while the agent speaks, where a microphone would hear it.
     """
     overhear = partial(agent.overhear, user=user, thread=thread)
-    companion = Companion(agent, user=user, thread=thread, consent=consent, report=report)
+    companion = Companion(agent, ears, user=user, thread=thread, consent=consent, report=report)
     turns = UserTurnProcessor(
         user_turn_strategies=UserTurnStrategies(start=[BargeIn()], stop=[PatientStop()]), user_idle_timeout=silence_s
     )

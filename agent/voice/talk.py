@@ -244,4 +244,6 @@ def _local_transport() -> BaseTransport:
         raise SetupError("no microphone or no loudspeaker was found; try `emox talk --browser`") from None
     finally:
         devices.terminate()
-    return LocalAudioTransport(LocalAudioTransportParams(audio_in_enabled=True, audio_out_enabled=True))
+    return LocalAudioTransport(
+        LocalAudioTransportParams(audio_in_enabled=True, audio_out_enabled=True, audio_out_10ms_chunks=2)
+    )

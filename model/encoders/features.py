@@ -65,6 +65,5 @@ def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float], dtype
     if images.dim() != 5 or images.shape[2] != 3 or images.dtype != torch.uint8:
         raise ValueError(f"images are {tuple(images.shape)} {images.dtype}, expected (B, T, 3, H, W) torch.uint8")
     pixels = images.flatten(0, 1).to(torch.float32) / 255
-    shift = torch.tensor(mean, device=pixels.device).view(3, 1, 1)
-    scale = torch.tensor(std, device=pixels.device).view(3, 1, 1)
-    return ((pixels - shift) / scale).to(dtype)
+    channels = [(pixels[:, channel] - mean[channel]) / std[channel] for channel in range(3)]
+    return torch.stack(channels, 1).to(dtype)

@@ -23,7 +23,7 @@ def light_model(settings: Settings) -> FakeModel:
 
 
 def light_store(settings: Settings) -> ChromaStore:
-    return ChromaStore(settings.home / "memory", FakeEmbedder())
+    return ChromaStore(settings.home / "memory", FakeEmbedder(), apart=settings.memory_apart)
 
 
 def open_light(home: Path) -> Agent:

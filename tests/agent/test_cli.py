@@ -24,7 +24,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def run(home, monkeypatch, capsys):
     store = InMemoryStore(FakeEmbedder())
-    monkeypatch.setattr(opening, "open_agent", lambda: agent_of(store=store, consent=Consent(voice=True)))
+    monkeypatch.setattr(opening, "open_agent", lambda settings: agent_of(store=store, consent=Consent(voice=True)))
     monkeypatch.setattr(opening, "open_store", lambda settings: store)
 
     def call(*arguments):

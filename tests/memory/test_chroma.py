@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from pathlib import Path
 from memory.chroma import ChromaStore
 from tests.fakes import FakeEmbedder, episode_of
 
-store = ChromaStore(Path(sys.argv[1]), FakeEmbedder())
+store = ChromaStore(Path(sys.argv[1]), FakeEmbedder(), apart="True" in sys.argv[3:])
 for i in range(int(sys.argv[2]), 10_000):
     store.add(episode_of(f"turn-{i}", f"my sister called {i}", "sad", user=("ann", "bob")[i % 2]))
     print(i, flush=True)
@@ -54,11 +55,12 @@ N_KILLS = int(os.environ.get("EMOX_KILLS", "3"))
 """How often a writing process is killed; the measured figure of docs/RESULTS.md has 50."""
 
 
-def test_what_was_acknowledged_outlives_being_killed(tmp_path: Path):
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_was_acknowledged_outlives_being_killed(tmp_path: Path, apart: bool):
     acknowledged: list[int] = []
     chance = random.Random(7)
     for _ in range(N_KILLS):
-        child = run(ADD_FOR_EVER, tmp_path, len(acknowledged))
+        child = run(ADD_FOR_EVER, tmp_path, len(acknowledged), apart)
         assert child.stdout is not None
         acknowledged.append(int(child.stdout.readline()))
         time.sleep(chance.uniform(0.01, 0.5))
@@ -74,6 +76,25 @@ def test_what_was_acknowledged_outlives_being_killed(tmp_path: Path):
             assert set(mine) <= set(kept)
             recalled = store.recall(user, Query("my sister called", affect_of("sad"), limit=10_000))
             assert sorted(one.episode.id for one in recalled) == sorted(kept)
+
+
+def test_a_store_apart_outlives_its_process_and_lets_go_of_the_folder(tmp_path: Path):
+    with closing(ChromaStore(tmp_path, FakeEmbedder(), apart=True)) as store:
+        store.add(episode_of("a"))
+        process = store._collections._apart
+        assert process is not None
+        for asked_to_end in (signal.SIGINT, signal.SIGTERM):  # a service manager tells all of them
+            os.kill(process.pid, asked_to_end)
+        store.add(episode_of("b"))
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(MemoryStoreError, match="the process that keeps the memory has ended"):
+            store.add(episode_of("c"))
+        store.add(episode_of("c"))
+        assert store.count("ann") == 3
+    with opened(tmp_path) as store:
+        assert store.count("ann") == 3
+        with pytest.raises(MemoryStoreError, match="in use"):
+            ChromaStore(tmp_path, FakeEmbedder(), apart=True)
 
 
 def test_what_a_killed_process_left_in_chroma_s_queue_is_kept_and_not_added_again(tmp_path: Path):

@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["in memory", "folder", "encrypted folder", "server"])
+@pytest.fixture(params=["in memory", "folder", "encrypted folder", "folder apart", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
     embedder = FakeEmbedder()
     store: MemoryStore
@@ -42,7 +42,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStor
         store = ChromaStore(request.getfixturevalue("server"), embedder)
     else:
         cipher = Cipher(new_key()) if request.param.startswith("encrypted") else None
-        store = ChromaStore(tmp_path, embedder, cipher=cipher)
+        store = ChromaStore(tmp_path, embedder, cipher=cipher, apart=request.param.endswith("apart"))
     yield store
     if request.param == "server":  # what the next test does not expect there
         for user in (*store.users(), "ann"):

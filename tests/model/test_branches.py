@@ -1,9 +1,11 @@
+import random
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.branches import BranchCache
+from model.branches import BranchCache, Passes, run_together
 from model.build import LANGUAGE_MODELS
 
 
@@ -79,3 +81,43 @@ def test_a_branch_that_grows_later_is_not_seen_by_those_that_left_it(lm):
     cache.append(left, embed(lm, [9]))
     hidden = cache.run()
     torch.testing.assert_close(hidden[left][-1], straight(lm, [1, 9])[-1], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(4))
+def test_passes_of_fixed_sizes_equal_packed_ones(lm, seed):
+    """As a GPU runs them, but without a graph around the pass."""
+    draw = random.Random(seed)
+    passes = Passes(lm.model)
+    passes._graphs = passes._run
+    packed, sized = BranchCache(lm.model), BranchCache(lm.model)
+    branches = [0]
+    for n in (40, 3, 33, 1):
+        if len(branches) < 3:
+            parent = draw.choice(branches)
+            branches.append(packed.fork(parent))
+            assert sized.fork(parent) == branches[-1]
+        for branch in draw.sample(branches, 2):
+            piece = embed(lm, [draw.randrange(300) for _ in range(n)])
+            packed.append(branch, piece)
+            sized.append(branch, piece)
+        expected, [found] = packed.run(), passes.run([sized])
+        assert found.keys() == expected.keys()
+        for branch, states in expected.items():
+            torch.testing.assert_close(found[branch], states, rtol=0, atol=1e-6)
+    assert sized.n_slots == packed.n_slots
+    torch.testing.assert_close(sized.row(branches[-1]), packed.row(branches[-1]), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_several_caches_share_a_pass_and_see_only_themselves(lm):
+    sequences = {0: [5, 6], 2: [9, 8, 7, 6]}
+    caches = [BranchCache(lm.model) for _ in range(3)]
+    for _ in range(2):
+        for number in (0, 2):
+            caches[number].append(0, embed(lm, sequences[number]))
+        together = run_together(caches)
+    assert together[1] == {}
+    for number in (0, 2):
+        expected = straight(lm, sequences[number] * 2)[-len(sequences[number]) :]
+        torch.testing.assert_close(together[number][0], expected, rtol=0, atol=1e-6)

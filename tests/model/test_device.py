@@ -3,7 +3,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.device import keep_freed_memory, on_device, stream_on_device
+from model.device import (
+    give_back_memory,
+    is_device_thread,
+    keep_few_arenas,
+    keep_few_kernels,
+    keep_freed_memory,
+    on_device,
+    queue_on_device,
+)
 
 
 def name():
@@ -30,23 +38,34 @@ def test_an_error_arrives_where_it_was_asked_for():
         on_device(lambda: 1 / 0)()
 
 
-def test_a_stream_lets_other_work_in_between():
-    def count():
-        for i in range(3):
-            yield i, name()
-
-    stream = stream_on_device(count)()
-    first = next(stream)
-    assert on_device(lambda: "other")() == "other"
-    assert [first, *stream] == [(i, on_device(name)()) for i in range(3)]
+def test_queued_work_comes_after_what_was_there_and_nobody_waits_for_it():
+    done, free = [], threading.Event()
+    queue_on_device(lambda: done.append((free.wait(10), is_device_thread())))
+    queue_on_device(lambda: done.append("second"))
+    assert done == []
+    free.set()
+    on_device(lambda: None)()
+    assert done == [(True, True), "second"]
+    assert not is_device_thread()
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_keeping_freed_memory_is_tried_only_where_there_is_glibc(monkeypatch, platform):
+def test_memory_is_managed_only_where_there_is_glibc(monkeypatch, platform):
     called = []
-    library = SimpleNamespace(mallopt=lambda *option: called.append(option))
+    library = SimpleNamespace(mallopt=lambda *option: called.append(option), malloc_trim=called.append)
     monkeypatch.setattr("model.device.sys.platform", platform)
     monkeypatch.setattr("model.device.ctypes.CDLL", lambda name: library)
     keep_freed_memory()
     assert bool(called) == (platform == "linux")
     assert not called or (-4, 0) in called  # M_MMAP_MAX
+    called.clear()
+    keep_few_arenas()
+    give_back_memory()
+    assert called == ([(-8, 2), 0] if platform == "linux" else [])
+
+
+def test_few_kernels_are_kept_unless_the_environment_says_otherwise(monkeypatch):
+    environment = {"LRU_CACHE_CAPACITY": "8"}
+    monkeypatch.setattr("model.device.os.environ", environment)
+    keep_few_kernels()
+    assert environment == {"LRU_CACHE_CAPACITY": "8", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}

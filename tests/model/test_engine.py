@@ -1,3 +1,6 @@
+import itertools
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -257,3 +260,71 @@ def test_in_haste_the_cause_is_sought_in_what_is_said_now_and_only_a_question_ha
     assert tuple(full.intents) == INTENTS
     asked = model.attend(UserTurn("what can I do?"), history)
     assert model.understand(asked, model.perceive(asked), in_haste=True)[0].intent in INTENTS
+
+
+def ask(model, number):
+    """All that one person asks of a turn, which differs in modalities and dialogue."""
+    turn = whole_turn(number) if number % 3 else UserTurn(f"only words {number}")
+    history = (Utterance("user", "hello"), Utterance("assistant", f"hi {number}")) if number % 2 else ()
+    prefix = model.attend(turn, history)
+    affect = model.perceive(prefix)
+    understood = model.understand(prefix, affect)
+    return affect, understood, list(model.empathize(prefix, ReplyBrief(THOUGHT, max_tokens=16)))
+
+
+def test_a_turn_is_read_alone_as_among_31_others(model):
+    n = 32
+    alone = [ask(model, number) for number in range(n)]
+    together = [None] * n
+
+    def one(number):
+        together[number] = ask(model, number)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for (affect, understood, reply), (affect_, understood_, reply_) in zip(alone, together, strict=True):
+        assert affect_.emotion == affect.emotion
+        assert affect_.emotions == pytest.approx(affect.emotions, abs=1e-3)
+        assert understood_[0].intents == pytest.approx(understood[0].intents, abs=1e-3)
+        assert (understood_[0].cause, understood_[1], reply_) == (understood[0].cause, understood[1], reply)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_giving_up_replies_at_any_word_disturbs_no_neighbour(model, seed):
+    draw = np.random.default_rng(seed)
+    brief = ReplyBrief(THOUGHT, max_tokens=16)
+    turns = [UserTurn(f"my cat ran away {number}") for number in range(20)]
+    whole = [list(model.empathize(model.attend(turn), brief)) for turn in turns]
+    n_heard = [int(draw.integers(0, 17)) if number % 2 else 99 for number in range(20)]
+    heard = [None] * 20
+
+    def listen(number):
+        reply = model.empathize(model.attend(turns[number]), brief)
+        heard[number] = list(itertools.islice(reply, n_heard[number]))
+        reply.close()
+
+    threads = [threading.Thread(target=listen, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert heard == [reply[:n] for reply, n in zip(whole, n_heard, strict=True)]
+    assert model.perceive(model.attend(turns[0]))  # a round later every row is free again
+    assert model.rows.n_free == model.room.rows
+
+
+def test_a_turn_that_cannot_be_encoded_fails_alone(model, monkeypatch):
+    encode = model.model.encode
+
+    def deaf(inputs):
+        if inputs.clips is not None:
+            raise ValueError("no sound can be read")
+        return encode(inputs)
+
+    monkeypatch.setattr(model.model, "encode", deaf)
+    with pytest.raises(ValueError, match="no sound"):
+        model.attend(whole_turn())
+    assert model.perceive(model.attend(UserTurn("fine"))).emotion in EMOTIONS

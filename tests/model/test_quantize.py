@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from model.quantize import FEW_ROWS, DecodingLinear, speed_up_decoding
@@ -9,8 +10,8 @@ def layer():
 
 
 @torch.no_grad()
-def test_few_rows_are_close_to_bf16():
-    linear, x = layer(), torch.randn(1, 2, 64).bfloat16()
+def test_a_step_of_few_rows_is_close_to_bf16():
+    linear, x = layer(), torch.randn(FEW_ROWS, 1, 64).bfloat16()
     exact, quick = linear(x).float(), DecodingLinear(linear.weight.data)(x).float()
     assert quick.shape == exact.shape
     assert not torch.equal(quick, exact)
@@ -18,8 +19,9 @@ def test_few_rows_are_close_to_bf16():
 
 
 @torch.no_grad()
-def test_many_rows_are_exactly_bf16():
-    linear, x = layer(), torch.randn(1, FEW_ROWS + 1, 64).bfloat16()
+@pytest.mark.parametrize("shape", [(FEW_ROWS + 1, 1, 64), (1, 2, 64), (1, 64)])
+def test_steps_of_many_rows_passes_and_scores_are_exactly_bf16(shape):
+    linear, x = layer(), torch.randn(shape).bfloat16()
     assert torch.equal(DecodingLinear(linear.weight.data)(x), linear(x))
 
 

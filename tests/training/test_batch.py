@@ -166,8 +166,7 @@ def test_the_loss_of_a_label_is_what_the_engine_scores_it(engine, read, task):
     ids = [engine.processor.ids(written.format(label)) for label in labels]
     prefix = engine.attend(given)
     choice = Choice(prefix.now, engine.processor.question_ids(question, lead), ids)
-    with torch.inference_mode():
-        scores = engine.score(prefix.cache, {task: choice})[task].tolist()
+    scores = engine.score(prefix, {task: choice})[task].tolist()
     for label, score, tokens in zip(labels, scores, ids, strict=True):
         sample = replace(asked(given.text, label), clip=FILES)
         assert trained_log_p(engine, given, phase, sample, len(tokens)) == pytest.approx(score, abs=1e-3)

@@ -54,11 +54,18 @@ class SeeingModel(FakeModel):
 
 
 class Tones(FakeAsr):
-    """A recogniser that knows what each tone says, and writes down those that it hears, in their order."""
+    """A recogniser that knows what each tone says, and writes down those that it hears, in their order.
+
+    `in_full` holds texts that it hears otherwise where it is not in haste, which it is not before `may_take_its_time`.
+    """
 
     def __init__(self) -> None:
         super().__init__("")
         self.texts: list[str] = []
+        self.in_full: dict[str, str] = {}
+        self.heard_in_full: list[str] = []
+        self.may_take_its_time = threading.Event()
+        self.may_take_its_time.set()
 
     def tone(self, text: str, seconds: float) -> np.ndarray:
         """The sound of a text."""
@@ -66,10 +73,15 @@ class Tones(FakeAsr):
         return np.full(round(seconds * SAMPLE_RATE_HZ), STEP * len(self.texts) / 32767, np.float32)
 
     def transcribe(self, speech: Speech, language: str | None = None, *, in_haste: bool = False) -> Transcript:
-        self.transcribed.append(speech)
         levels = np.rint(speech.samples * 32768 / STEP).astype(int)
         heard = levels[np.flatnonzero(np.diff(levels, prepend=0))]
-        return Transcript(" ".join(text for level in heard if level and (text := self.texts[level - 1])), "en")
+        texts = [text for level in heard if level and (text := self.texts[level - 1])]
+        if in_haste:
+            self.transcribed.append(speech)
+            return Transcript(" ".join(texts), "en")
+        self.may_take_its_time.wait(LONGEST_WAIT_S)
+        self.heard_in_full.append(" ".join(self.in_full.get(text, text) for text in texts))
+        return Transcript(self.heard_in_full[-1], "en")
 
 
 class Loudness(VADAnalyzer):

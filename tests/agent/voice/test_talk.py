@@ -36,7 +36,7 @@ SAID = "I am sad about my cat, she ran away."
 def run(tmp_path, monkeypatch, capsys):
     asr = FakeAsr(SAID)
     monkeypatch.setenv("EMOX_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(opening, "open_agent", lambda: agent_of(SeeingModel("I hear you.")))
+    monkeypatch.setattr(opening, "open_agent", lambda settings: agent_of(SeeingModel("I hear you.")))
     monkeypatch.setattr(talk, "open_ears", lambda _: Ears(lambda: asr, FakeFaceFinder))
     monkeypatch.setattr(talk, "build_session", partial(build_session, vad=Loudness(), completeness=lambda _: 1.0))
     monkeypatch.setattr(talk, "SETTLED_S", 0.2)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.branches import BranchCache
+from model.build import LANGUAGE_MODELS
+from model.rows import Rows
+
+
+@pytest.fixture(scope="module")
+def lm():
+    torch.manual_seed(0)
+    return LANGUAGE_MODELS["tiny-llama"]().double().eval()
+
+
+def read(lm, ids):
+    """A cache that has read tokens."""
+    cache = BranchCache(lm.model)
+    cache.extend({0: lm.get_input_embeddings()(torch.tensor(ids))})
+    return cache
+
+
+def check(lm, sequence, candidates):
+    """That they are the likeliest tokens after a whole sequence, read in one pass."""
+    logits = lm(input_ids=torch.tensor([sequence])).logits[0, -1].float()
+    np.testing.assert_allclose(candidates.logits, logits.topk(len(candidates.logits)).values, atol=1e-5)
+    np.testing.assert_allclose(logits[candidates.tokens], candidates.logits, atol=1e-5)
+
+
+@torch.no_grad()
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_each_row_goes_on_as_its_own_sequence(lm, data):
+    """Whoever comes, goes and rests in between."""
+    rows, sequences = Rows(lm, 4, 400), {}
+    tokens = st.integers(0, 299)
+    for _ in range(data.draw(st.integers(1, 12))):
+        if rows.n_free and (not sequences or data.draw(st.booleans())):
+            ids = data.draw(st.lists(tokens, min_size=1, max_size=300 if not sequences else 9))
+            sequences[rows.take(read(lm, ids), 0, 20)] = ids
+        elif data.draw(st.integers(0, 3)) == 0:
+            row = data.draw(st.sampled_from(list(sequences)))
+            rows.give_up(row)
+            del sequences[row]
+        if sequences:
+            chosen = data.draw(st.sets(st.sampled_from(range(len(sequences))), min_size=1))
+            fed = {row: data.draw(tokens) for n, row in enumerate(sequences) if n in chosen}
+            for row, candidates in rows.step(fed).items():
+                sequences[row].append(fed[row])
+                check(lm, sequences[row], candidates)
+    assert rows.n_free == 4 - len(sequences)
+
+
+@torch.no_grad()
+def test_the_first_candidates_come_from_the_last_state(lm):
+    cache = BranchCache(lm.model)
+    states = cache.extend({0: lm.get_input_embeddings()(torch.tensor([5, 6, 7]))})
+    check(lm, [5, 6, 7], Rows(lm, 1, 100).first(states[0][-1]))
+
+
+@torch.no_grad()
+def test_used_tokens_become_less_likely_in_their_row_alone(lm):
+    rows = Rows(lm, 2, 100)
+    plain, careful = rows.take(read(lm, [1, 2]), 0, 9), rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5)
+    found = rows.step({plain: 40, careful: 40})
+    logits = [dict(zip(found[row].tokens.tolist(), found[row].logits, strict=True)) for row in (plain, careful)]
+    for token, value in logits[0].items():
+        expected = value if token != 40 else value / 1.5 if value > 0 else value * 1.5
+        assert logits[1].get(token, expected) == pytest.approx(expected, abs=1e-6)
+    rows.give_up(plain)
+    rows.give_up(careful)
+    again = rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5)
+    assert 40 not in rows._seen[again.place].nonzero()
+
+
+@torch.no_grad()
+def test_a_row_has_an_end_and_rows_are_few(lm):
+    rows = Rows(lm, 1, 5)
+    with pytest.raises(ValueError, match="3 tokens and 3 more are too many for a row of 5"):
+        rows.take(read(lm, [1, 2, 3]), 0, 3)
+    row = rows.take(read(lm, [1, 2, 3]), 0, 2)
+    check(lm, [1, 2, 3, 4], rows.step({row: 4})[row])
+    check(lm, [1, 2, 3, 4, 5], rows.step({row: 5})[row])
+    with pytest.raises(ValueError, match="all 1 rows"):
+        rows.take(read(lm, [1]), 0, 1)
