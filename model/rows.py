@@ -114,7 +114,7 @@ class Rows:
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
-        tokens, logits = _likeliest(self.lm.lm_head(state[None]).float())
+        tokens, logits = _likeliest(self.lm.lm_head(state[None, None])[0].float())
         return Candidates(tokens[0].cpu().numpy(), logits[0].cpu().numpy())
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
