@@ -1,6 +1,7 @@
 """The command line, also as `python -m agent`.
 
-`emox turn | chat | talk | serve | token | perceive | memory | model | train | evaluate | consent | doctor`
+`emox turn | chat | talk | serve | serve-model | token | perceive | memory | model | train | evaluate | consent |
+doctor`
 
 Every command takes `--json`: one JSON document on standard output, everything else on standard error. It exits 0 on
 success, 2 with one clear line on wrong use or bad input, 1 on a fault.
@@ -155,6 +156,35 @@ def serve(
         run(partial(_agent, settings), settings, console, host=host, port=port, user=user)
         if as_json:
             print(json.dumps({"stopped": True}), file=out)
+
+
+@app.command("serve-model")
+def serve_model(
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="NAME=CHECKPOINT, any number; by default the settings' one, as `default`."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve on; one that others reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")] = 7861,
+    replicas: Annotated[
+        str | None, typer.Option(help="With Ray Serve: so many of each model, N or, as requests queue up, N-MOST.")
+    ] = None,
+    change: Annotated[
+        bool,
+        typer.Option("--change", help="With --replicas: change what Ray serves here already, and leave."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Serve the model alone, to agents elsewhere that have its address in EMOX_MODEL_URL, until Ctrl-C."""
+    with clean_stdout() as out:
+        try:
+            from .model_host import serve as run
+        except ImportError as error:
+            fail(1, f"the model's server needs more libraries ({error}): pip install 'emox[serve]'")
+        console = Console(file=sys.stderr if as_json else out, highlight=False)
+        run(load_settings(), console, models or [], host=host, port=port, replicas=replicas, change=change)
+        if as_json:
+            print(json.dumps({"changed": True} if change else {"stopped": True}), file=out)
 
 
 @app.command()

@@ -28,6 +28,21 @@ def new(user: Annotated[str, typer.Option("--user", help="Who its holder is.")],
     print(json.dumps({"user": user, "token": token}) if as_json else token)
 
 
+@app.command()
+def model(as_json: AsJson = False) -> None:
+    """Make a token for the model that `emox serve-model` serves, and show it, once, with the hash that lets it in."""
+    from model.tokens import hash_of
+
+    from .people import make_token
+
+    token = make_token()
+    if as_json:
+        print(json.dumps({"token": token, "hash": hash_of(token)}))
+    else:
+        print(f"EMOX_MODEL_TOKEN={token}")
+        print(f'in settings.toml where the model is served: model_tokens = ["{hash_of(token)}"]')
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """All tokens, by the beginning of their hash; the tokens themselves are kept nowhere."""

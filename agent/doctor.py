@@ -28,6 +28,7 @@ EXTRAS = {
     "coqui": ("TTS",),
     "chat": ("langchain_openai",),
     "serve": ("fastapi", "uvicorn"),
+    "cluster": ("ray",),
     "discord": ("discord",),
     "slack": ("slack_bolt", "aiohttp"),
     "telegram": ("telegram",),

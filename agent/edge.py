@@ -51,6 +51,9 @@ def _judge(error: BaseException) -> tuple[int, str]:
         "WeightsError",
         "CheckpointError",
         "HubError",
+        "Busy",
+        "Unreachable",
+        "RemoteError",
     }:
         return 1, str(error)
     if isinstance(error, OSError):

@@ -60,7 +60,7 @@ def build_graph(
     add("plan", nodes.plan)
     add("empathize", partial(nodes.empathize, turns=turns, reply_model=reply_model))
     add("reflect", partial(nodes.reflect, turns=turns, model=model))
-    add("remember", partial(nodes.remember, turns=turns, store=store, version=model.card.version))
+    add("remember", partial(nodes.remember, turns=turns, store=store, model=model))
 
     def first(state: TurnState) -> str:
         return "perceive" if turns[state["turn_id"]].turn is not None else "listen"

@@ -201,7 +201,7 @@ def reflect(state: TurnState, *, turns: TurnBuffer, model: AffectModel) -> TurnS
     return {"understanding": understanding, "affect": replace(affect, open=open_words)}
 
 
-def remember(state: TurnState, *, turns: TurnBuffer, store: MemoryStore, version: str) -> TurnState:
+def remember(state: TurnState, *, turns: TurnBuffer, store: MemoryStore, model: AffectModel) -> TurnState:
     """Keep the turn as an episode, and its lines as the dialogue so far: of a reply that is played, what was heard.
 
     Raises:
@@ -229,7 +229,7 @@ def remember(state: TurnState, *, turns: TurnBuffer, store: MemoryStore, version
         voice=chosen.voice,
         modalities=state["modalities"],
         recalled=state["recalled"],
-        model_version=version,
+        model_version=model.card.version,
     )
     store.add(episode)
     return {"reply": heard.text, "dialogue": lines_of(episode), "distressed": _distressed(state)}

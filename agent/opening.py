@@ -59,7 +59,16 @@ def open_agent(settings: Settings | None = None, *, consent: Consent | None = No
 
 
 def load_model(settings: Settings) -> AffectModel:
-    """The Nano-EmoX that the settings name."""
+    """The Nano-EmoX that the settings name, in this process or behind a server.
+
+    Raises:
+        Unreachable, RemoteError: that server does not answer, or does not let us in.
+    """
+    if settings.model_url is not None:
+        from model.remote import RemoteModel
+
+        token = settings.model_token
+        return RemoteModel(settings.model_url, token.get_secret_value() if token else None)
     import torch
 
     from model.build import checkpoints_language_model, load

@@ -6,7 +6,6 @@ random bits, so that a slow hash would add nothing.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import sqlite3
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from memory.store import check_name
+from model.tokens import hash_of
 from perception.types import MODALITIES
 
 from .care import Consent
@@ -37,6 +37,11 @@ class Token:
     id: str
     user: str
     made_at: datetime
+
+
+def make_token() -> str:
+    """A new token, which nobody has yet."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)
 
 
 class People:
@@ -64,13 +69,13 @@ class People:
             ValueError: nobody can be called so.
         """
         check_name("user", user)
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        self._do("insert into tokens values (?, ?, ?)", _hash(token), user, _now())
+        token = make_token()
+        self._do("insert into tokens values (?, ?, ?)", hash_of(token), user, _now())
         return token
 
     def user_of(self, token: str) -> str | None:
         """Whose token it is; None for a token that nobody has."""
-        rows = self._do("select user from tokens where hash = ?", _hash(token))
+        rows = self._do("select user from tokens where hash = ?", hash_of(token))
         return rows[0][0] if rows else None
 
     def has_tokens(self) -> bool:
@@ -116,10 +121,6 @@ class People:
     def _do(self, sql: str, *values: object) -> Sequence[tuple]:  # type: ignore[type-arg]
         with self._lock:
             return self._db.execute(sql, values).fetchall()
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def _now() -> str:

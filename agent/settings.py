@@ -72,6 +72,16 @@ class Settings(BaseSettings):
 
     consent: ConsentSettings = Field(default_factory=ConsentSettings)
 
+    model_url: str | None = None
+    """Address of a model that `emox serve-model` serves elsewhere, such as "http://10.0.0.7:7861/models/default"; by
+    default the model runs in this process."""
+
+    model_token: SecretStr | None = None
+    """Token by which that server lets us in."""
+
+    model_tokens: list[str] = Field(default_factory=list)
+    """Of the tokens by which others may use the model that is served here, the hashes that `emox token model` shows."""
+
     recogniser: str = "whisper-base"
     """`whisper-base` (many languages) or `whisper-tiny-en` (English, half the time)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -54,6 +54,47 @@ class _Running:
         return isinstance(self.need, Say) and self.n_unread >= AHEAD
 
 
+class Stream(Iterator[str]):
+    """What a request says, piece by piece. Once it is closed, which any thread may do, it ends for who reads it, and
+    its request is closed before the next round.
+
+    Raises:
+        Busy: as `Scheduler.run`, with the first piece.
+    """
+
+    def __init__(self, scheduler: Scheduler, request: Request[None]) -> None:
+        self._scheduler = scheduler
+        self._request = request
+        self._running: _Running | None = None
+        self._over = False
+
+    def __next__(self) -> str:
+        """The next piece, which is waited for."""
+        if self._over:
+            raise StopIteration
+        if self._running is None:
+            self._running = self._scheduler.enter(self._request)
+            if self._over:  # closed meanwhile
+                self.close()
+        item = self._scheduler.read(self._running)
+        if not isinstance(item, _Ended):
+            return item
+        closed, self._over, self._running = self._over, True, None
+        if item.error is not None and not closed:
+            raise item.error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Want no more."""
+        self._over = True
+        if (running := self._running) is not None:
+            self._scheduler.give_up(running)
+
+    def __del__(self) -> None:
+        """Who forgets a stream wants no more of it."""
+        self.close()
+
+
 class Scheduler:
     """Runs requests on the device's thread.
 
@@ -75,29 +116,18 @@ class Scheduler:
         Raises:
             Busy: too many requests are there already.
         """
-        running = self._enter(request, patience_s)
-        ended: _Ended[T] = self._read(running)
+        running = self.enter(request, patience_s)
+        ended: _Ended[T] = self.read(running)
         if ended.error is not None:
             raise ended.error
         return ended.result  # type: ignore[return-value]
 
-    def stream(self, request: Request[None]) -> Generator[str]:
-        """Run a request and give what it says; closed, the request is closed before the next round.
+    def stream(self, request: Request[None]) -> Stream:
+        """Run a request, once its first piece is asked for, and give what it says."""
+        return Stream(self, request)
 
-        Raises:
-            Busy: as `run`, with the first piece.
-        """
-        running = self._enter(request, 0.0)
-        try:
-            while not isinstance(item := self._read(running), _Ended):
-                yield item
-            if item.error is not None:
-                raise item.error
-        finally:
-            running.given_up = True
-            self._go()
-
-    def _enter(self, request: Request[Any], patience_s: float) -> _Running:
+    def enter(self, request: Request[Any], patience_s: float = 0.0) -> _Running:
+        """Let a request take part in the rounds from now on; raises as `run`."""
         running = _Running(request, time.monotonic() + patience_s)
         with self._lock:
             if len(self._running) >= self._limit:
@@ -106,7 +136,13 @@ class Scheduler:
         self._go()
         return running
 
-    def _read(self, running: _Running) -> Any:
+    def give_up(self, running: _Running) -> None:
+        """Close a request before the next round."""
+        running.given_up = True
+        self._go()
+
+    def read(self, running: _Running) -> Any:
+        """What a request says next, or that it has ended."""
         while is_device_thread() and running.out.empty():  # asked by other work of the device: go on from here
             self._round()
         item = running.out.get()

@@ -130,6 +130,10 @@ class Busy(RuntimeError):
     """The model has as many requests as it can take: nothing was done, the same may be asked again in a moment."""
 
 
+class Unreachable(RuntimeError):
+    """The model behind a server was lost, or took too long, before it had answered: the same may be asked again."""
+
+
 class CutShort(str):
     """An empty last piece of a reply that may have had more to say than it had tokens for."""
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from agent.host import Busy, Closing
 from agent.settings import SetupError
 from memory.errors import MemoryStoreError
+from model import types as model
 from perception.errors import PerceptionError
 
 from .access import Refused
@@ -64,6 +65,8 @@ def problem_of(error: BaseException) -> Problem:
             return Problem(504, "this took too long: ask again", 30)
         case SetupError() | ImportError():
             return Problem(501, str(error))
+        case model.Busy() | model.Unreachable():
+            return Problem(503, str(error), 2)
         case MemoryStoreError():
             return Problem(503, str(error), 30)
     fault = uuid.uuid4().hex[:8]

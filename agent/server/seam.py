@@ -53,6 +53,6 @@ _WHY = {
     422: "The request cannot be used.",
     429: "Too much is asked at once; Retry-After says when to ask again.",
     501: "This server lacks a part that it needs for this, such as a voice.",
-    503: "The agent is stopping, or its memory cannot do its work; Retry-After says when to ask again.",
+    503: "The agent is stopping, or its memory or model cannot do its work; Retry-After says when to ask again.",
     504: "It took too long.",
 }

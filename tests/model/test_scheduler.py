@@ -1,5 +1,6 @@
 """Requests in rounds, with a device that is a list of what it was asked."""
 
+import gc
 import threading
 from dataclasses import dataclass
 
@@ -193,6 +194,38 @@ def test_a_stream_given_up_is_closed_before_the_next_round():
     assert closed.wait(10)
     assert scheduler.run(counting(7, 1)) == 8
     assert len(scheduler._running) == 0
+
+
+def test_a_stream_closed_while_its_reader_waits_ends_for_both():
+    said, closed = [], threading.Event()
+
+    def request():
+        try:
+            yield Say("one")
+            yield Add(0)
+        finally:
+            closed.set()
+
+    stream = Scheduler(lambda needs: {}, 1).stream(request())
+    reader = threading.Thread(target=lambda: said.extend(stream))
+    reader.start()
+    while not said:
+        reader.join(0.01)
+    stream.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert closed.wait(5)
+    assert said == ["one"]
+    assert list(stream) == []
+
+
+def test_a_stream_that_is_forgotten_is_closed():
+    closed = threading.Event()
+    stream = Scheduler(Device().serve, 9).stream(speaking(*"abcdefghij", closed=closed))
+    assert next(stream) == "a"
+    del stream
+    gc.collect()
+    assert closed.wait(5)
 
 
 def test_work_of_the_device_may_ask():
