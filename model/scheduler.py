@@ -23,7 +23,8 @@ T = TypeVar("T")
 Request = Generator[Any, Any, T]
 
 AHEAD = 4
-"""Pieces that a stream may be ahead of who reads it: a slow reader's row rests, and is not decoded for nobody."""
+"""Pieces that a stream may be ahead of who reads it while others wait, so that all take their steps together. Alone
+nothing is done before it is asked for: who says a first sentence aloud needs the processor."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,9 @@ class _Running:
     request: Request[Any]
     deadline: float
     need: Any = None
-    n_unread: int = 0
+    n_ahead: int = 0  # pieces said without those asked for
     given_up: bool = False
     out: SimpleQueue[Any] = field(default_factory=SimpleQueue)
-
-    @property
-    def rests(self) -> bool:
-        """Whether it has said more than was read."""
-        return isinstance(self.need, Say) and self.n_unread >= AHEAD
 
 
 class Stream(Iterator[str]):
@@ -143,15 +139,12 @@ class Scheduler:
 
     def read(self, running: _Running) -> Any:
         """What a request says next, or that it has ended."""
+        with self._lock:
+            running.n_ahead -= 1
+        self._go()
         while is_device_thread() and running.out.empty():  # asked by other work of the device: go on from here
             self._round()
-        item = running.out.get()
-        with self._lock:
-            rested = running.rests
-            running.n_unread -= 1
-        if rested:
-            self._go()
-        return item
+        return running.out.get()
 
     def _go(self) -> None:
         """See that a round comes."""
@@ -177,10 +170,11 @@ class Scheduler:
             if running.given_up:
                 running.request.close()
                 self._leave(running)
-            elif running.need is None or (isinstance(running.need, Say) and not running.rests):
+            elif running.need is None:
                 self._advance(running, None)
                 moved = True
-        waiting = [one for one in present if one.need is not None and not isinstance(one.need, Say)]
+        ahead = AHEAD if len(present) > 1 else 0
+        waiting = [one for one in present if one.need is not None and one.n_ahead < ahead]
         if not waiting:
             return moved
         try:
@@ -196,13 +190,11 @@ class Scheduler:
         try:
             if isinstance(result, Exception):
                 running.need = running.request.throw(result)
-            elif not isinstance(running.need, Say):
+            else:
                 running.need = running.request.send(result)
             while isinstance(running.need, Say):
                 with self._lock:
-                    if running.rests:
-                        return
-                    running.n_unread += 1
+                    running.n_ahead += 1
                 running.out.put(running.need.piece)
                 running.need = next(running.request)
         except StopIteration as end:
@@ -214,5 +206,4 @@ class Scheduler:
         running.need = None
         with self._lock:
             self._running.remove(running)
-            running.n_unread += 1
         running.out.put(ended or _Ended(None, GeneratorExit()))

@@ -173,6 +173,16 @@ def test_a_stream_gives_what_is_said_in_order():
     assert isinstance(said[-1], CutShort)
 
 
+def test_alone_nothing_is_done_before_it_is_asked_for():
+    device = Device()
+    stream = Scheduler(device.serve, 9).stream(speaking(*"abc"))
+    for n in range(1, 4):
+        next(stream)
+        on_device(lambda: None)()  # what was queued behind the piece is done
+        assert len(device.rounds) == n
+    assert list(stream) == []
+
+
 def test_nobody_is_spoken_to_far_ahead():
     device = Device()
     scheduler = Scheduler(device.serve, 9)
