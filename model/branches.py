@@ -34,7 +34,7 @@ class BranchCache:
 
     def __init__(self, lm: Any) -> None:
         self.lm = lm
-        self._kv = room(lm, 0)  # keys and values (layers, 2, H_kv, slots, D)
+        self._room = room(lm, 0)  # for keys and values, (layers, 2, H_kv, at least as many as there are slots, D)
         self._length = [0]  # position of the next token of each branch
         self._limit = [[_WHOLE]]  # _limit[b][a]: branch b sees the slots of a at positions below this; 0 = none
         self._waiting: list[tuple[int, Tensor]] = []
@@ -50,6 +50,11 @@ class BranchCache:
     def n_waiting(self) -> int:
         """Tokens that the next pass will take."""
         return sum(len(piece) for _, piece in self._waiting)
+
+    @property
+    def kv(self) -> Tensor:
+        """Keys and values of all slots, (layers, 2, H_kv, slots, D)."""
+        return self._room[..., : self.n_slots, :]
 
     def length(self, branch: int) -> int:
         """Tokens from the root to the end of `branch`, with those that wait."""
@@ -90,7 +95,7 @@ class BranchCache:
         limits = torch.tensor(self._limit[branch])
         seen = (self._slot_position < limits[self._slot_branch]).nonzero()[:, 0]
         index = seen[self._slot_position[seen].argsort()]
-        return self._kv.index_select(-2, index.to(self._kv.device))
+        return self.kv.index_select(-2, index.to(self._room.device))
 
     def _take(self) -> _Share:
         """What waits becomes slots, whose keys and values the pass will bring."""
@@ -105,6 +110,7 @@ class BranchCache:
             spans.append(torch.arange(starts[branch], starts[branch] + n))
             starts[branch] += n
         positions = torch.cat(spans)
+        self._make_room(len(positions))
         self._slot_branch = torch.cat([self._slot_branch, branches])
         self._slot_position = torch.cat([self._slot_position, positions])
         seen = self._slot_position < torch.tensor(self._limit)[branches][:, self._slot_branch]
@@ -112,6 +118,13 @@ class BranchCache:
         embeddings = torch.cat([piece for _, piece in waiting])
         mask = torch.zeros(seen.shape, dtype=embeddings.dtype).masked_fill(~seen, torch.finfo(embeddings.dtype).min)
         return _Share(self, waiting, embeddings, positions, mask)
+
+    def _make_room(self, n: int) -> None:
+        """Room for `n` more slots. It comes in a few sizes, so that what one turn freed fits the next."""
+        if self.n_slots + n <= self._room.shape[-2]:
+            return
+        before, self._room = self.kv, room(self.lm, _size(self.n_slots + n, _FEWEST_SLOTS))
+        self._room[..., : self.n_slots, :] = before
 
 
 @dataclass(frozen=True)
@@ -155,12 +168,10 @@ def run_together(caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
     shares = {number: cache._take() for number, cache in enumerate(caches) if cache.n_waiting}
     if not shares:
         return [{} for _ in caches]
-    parts = []
-    for share in shares.values():
-        n_before, n, cache = share.cache._kv.shape[-2], len(share.positions), share.cache
-        kept, cache._kv = cache._kv, room(cache.lm, n_before + n)
-        cache._kv[..., :n_before, :] = kept
-        parts.append(_Part(cache._kv, slice(n_before, None), share.mask.to(kept.device)))
+    parts = [
+        _Part(share.cache.kv, slice(-len(share.positions), None), share.mask.to(share.embeddings.device))
+        for share in shares.values()
+    ]
     embeddings = torch.cat([share.embeddings for share in shares.values()])
     positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
     hidden = _pass(caches[0].lm, embeddings, positions, parts)
@@ -188,14 +199,14 @@ class Passes:
         if n_slots > _MOST_SLOTS or not n:
             return run_together([cache])[0]
         share = cache._take()
-        self._kv[..., :n_before, :] = cache._kv
+        self._kv[..., :n_before, :] = cache.kv[..., :n_before, :]
         mask = share.mask.new_full((n_tokens, n_slots), torch.finfo(share.mask.dtype).min)
         mask[:n, : n_before + n] = share.mask
         positions = F.pad(share.positions, (0, n_tokens - n))
         at = torch.arange(n_before, n_before + n_tokens)
         embeddings = F.pad(share.embeddings, (0, 0, 0, n_tokens - n))
         hidden = self._graphs(embeddings, torch.stack([positions, at]), mask)[:n].clone()
-        cache._kv = self._kv[..., : n_before + n, :].clone()
+        cache.kv[:] = self._kv[..., : n_before + n, :]
         return share.states(hidden)
 
     def _run(self, embeddings: Tensor, where: Tensor, mask: Tensor) -> Tensor:
