@@ -156,16 +156,16 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
     table = lm.get_input_embeddings()
     cache = BranchCache(lm.model)
     cache.extend({0: table(torch.arange(1000, 1000 + PROMPT, device=table.weight.device) % table.num_embeddings)})
-    rows = [model.rows.take(cache, 0, 2 * n_steps, 1.1) for _ in range(n_rows)]
+    rows = [model.rounds.rows.take(cache, 0, 2 * n_steps, 1.1) for _ in range(n_rows)]
     for _ in range(4):  # graphs are captured, rooms made
-        model.rows.step(dict.fromkeys(rows, 7))
+        model.rounds.rows.step(dict.fromkeys(rows, 7))
     steps = []
     for number in range(n_steps):
         started = time.perf_counter()
-        model.rows.step(dict.fromkeys(rows, 11 + number))
+        model.rounds.rows.step(dict.fromkeys(rows, 11 + number))
         steps.append(time.perf_counter() - started)
     for row in rows:
-        model.rows.give_up(row)
+        model.rounds.rows.give_up(row)
     kv = cache.row(0)
     kept = kv.numel() * kv.element_size()
     width = 1 if n_rows <= 4 and not table.weight.is_cuda else 2  # int8 for few rows on a CPU, see model/quantize.py

@@ -7,8 +7,7 @@ import math
 import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,13 +15,13 @@ from torch import Tensor
 from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
-from .branches import BranchCache, Passes, run_together
+from .branches import BranchCache
 from .clauses import clauses, sentences
-from .graphs import Graphs
-from .heads import Answer, Choice, Pass, Rules, score
+from .heads import Answer, Choice, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
-from .processor import Inputs, Processor
-from .rows import Row, Rows
+from .processor import Processor
+from .rounds import Encode, Pass, Room, Rounds, Sit, Step
+from .rows import Row
 from .scheduler import Request, Say, Scheduler
 from .types import (
     CIRCUMPLEX,
@@ -114,57 +113,12 @@ class Cause:
     probability: float
 
 
-@dataclass(frozen=True)
-class Encode:
-    """A need: what the encoders and the trained branches make of inputs (B = 1), as soft tokens."""
-
-    inputs: Inputs
-
-
-@dataclass(frozen=True)
-class Sit:
-    """A need: a row that goes on where the branch ends for up to `n_more` tokens, once one is free."""
-
-    cache: BranchCache
-    branch: int
-    n_more: int
-    penalty: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """A need: put a token behind a row; the candidates for the next."""
-
-    row: Row
-    token: int
-
-
-@dataclass(frozen=True)
-class Room:
-    """How much is done at once.
-
-    A CPU encodes one turn after the other, as more at once take as many times as long and all others wait.
-    """
-
-    requests: int = 256
-    """Beyond so many the model is busy."""
-    rows: int = 16
-    """Answers that are decoded together."""
-    pass_tokens: int = 768
-    """Tokens of a pass; what is longer goes alone."""
-    encodings: int = 1
-    """Turns that are encoded together."""
-
-
-ON_GPU = Room(rows=32, pass_tokens=8192, encodings=16)
-
-
 class LocalModel:
     """An `AffectModel` in this process.
 
     `scaling` calibrates label tasks by what was read, such as `emotion/text` or `emotion/text+voice`; one without is a
     softmax over the candidates' log-probabilities. Turns share no state; calls from several threads are served
-    together (scheduler.py), each as if it were alone.
+    together (rounds.py), and what is felt is read as if each were alone.
     """
 
     def __init__(
@@ -179,14 +133,8 @@ class LocalModel:
     ) -> None:
         self.model = model.eval()
         self.processor = processor
-        self._device = model.lm.get_input_embeddings().weight.device
-        on_gpu = self._device.type == "cuda"
-        self._aside = torch.cuda.Stream() if on_gpu else None
-        self._run_passes = Passes(model.lm.model).run if on_gpu else run_together
-        self._encoders = Graphs(self._encoded) if on_gpu and getattr(model.acoustic, "reads", "") != "speech" else None
-        self.room = room or (Room() if self._aside is None else ON_GPU)
-        self.rows = Rows(model.lm, self.room.rows, processor.max_tokens + _REST_TOKENS, compiled)
-        self._scheduler = Scheduler(self._serve, self.room.requests)
+        self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, compiled=compiled)
+        self._scheduler = Scheduler(self.rounds.serve, self.rounds.room.requests)
         self._card = card
         self._scaling = scaling or {}
         self._newline = processor.tokens_with("\n") | processor.stop_ids
@@ -412,7 +360,7 @@ class LocalModel:
         row: Row = yield Sit(cache, branch, answer.rules.max_tokens, answer.rules.repetition_penalty)
         told = 0
         try:
-            token = answer.choose(self.rows.first(state))
+            token = answer.choose(self.rounds.rows.first(state))
             while token is not None:
                 if aloud:
                     text = self.processor.text(answer.tokens)
@@ -421,76 +369,11 @@ class LocalModel:
                         told = len(text)
                 token = None if answer.over else answer.choose((yield Step(row, token)))
         finally:
-            self.rows.give_up(row)
+            self.rounds.rows.give_up(row)
 
     def score(self, prefix: Prefix, choices: dict[str, Choice]) -> dict[str, Tensor]:
         """Uncalibrated log-probabilities of the candidates of each task; see `heads.score`."""
         return self._scheduler.run(score(prefix.cache, choices, self._embed, self._head))[0]
-
-    def _serve(self, needs: Sequence[Any]) -> dict[int, Any]:
-        """Encode for one, let everybody's next tokens take a step, and read what fits into one pass."""
-        results: dict[int, Any] = {}
-        wanted = [number for number, need in enumerate(needs) if isinstance(need, Encode)]
-        wanted = [number for number in wanted if needs[number].inputs.shape == needs[wanted[0]].inputs.shape]
-        wanted = wanted[: self.room.encodings]
-        encoded = self._encode([needs[number].inputs for number in wanted])
-        steps = {need.row: (number, need.token) for number, need in enumerate(needs) if isinstance(need, Step)}
-        if steps:
-            found = self.rows.step({row: token for row, (_, token) in steps.items()})
-            results |= {steps[row][0]: candidates for row, candidates in found.items()}
-        asked: dict[BranchCache, list[int]] = {}
-        n_tokens = 0
-        for number, need in enumerate(needs):
-            if isinstance(need, Sit) and self.rows.n_free:
-                results[number] = self._seated(need)
-            elif isinstance(need, Pass):
-                n = 0 if need.cache in asked else need.cache.n_waiting
-                if not asked or n_tokens + n <= self.room.pass_tokens:
-                    asked.setdefault(need.cache, []).append(number)
-                    n_tokens += n
-        for numbers, states in zip(asked.values(), self._run_passes(list(asked)), strict=True):
-            results |= dict.fromkeys(numbers, states)
-        if self._aside is not None:
-            torch.cuda.current_stream().wait_stream(self._aside)
-        return results | dict(zip(wanted, encoded, strict=True))
-
-    def _seated(self, need: Sit) -> Row | Exception:
-        try:
-            return self.rows.take(need.cache, need.branch, need.n_more, need.penalty)
-        except ValueError as error:
-            return error
-
-    def _encode(self, wanted: Sequence[Inputs]) -> Sequence[SoftTokens | Exception]:
-        """Encode together; on a GPU beside what the language model does meanwhile."""
-        if not wanted:
-            return []
-        try:
-            with torch.cuda.stream(self._aside):
-                soft = self._soft(Inputs.together(wanted))
-            if self._aside is not None:
-                for tokens in (*soft.tokens.values(), *(() if soft.gates is None else (soft.gates,))):
-                    tokens.record_stream(torch.cuda.current_stream())
-            return soft.rows() if soft.tokens else [soft] * len(wanted)
-        except Exception as error:
-            return [error] if len(wanted) == 1 else [one for each in wanted for one in self._encode([each])]
-
-    def _soft(self, inputs: Inputs) -> SoftTokens:
-        pictures_and_sound = {"frames": inputs.frames, "faces": inputs.faces, "clips": inputs.clips}
-        given = {name: one for name, one in pictures_and_sound.items() if one is not None}
-        if self._encoders is None or not given:
-            return self.model.soft_tokens(self.model.encode(inputs.to(self._device)))
-        n = len(next(iter(given.values())))
-        whole = 1 << (n - 1).bit_length()
-        filled = [torch.cat([one, one[:1].expand(whole - n, *one.shape[1:])]) for one in given.values()]
-        soft = self._encoders(*filled, **{name: int(name in given) for name in pictures_and_sound})
-        gates = None if soft.gates is None else soft.gates[:n].clone()
-        return SoftTokens({slot: tokens[:n].clone() for slot, tokens in soft.tokens.items()}, gates)
-
-    def _encoded(self, *given: Tensor, **there: int) -> SoftTokens:
-        """`_soft` without anything that is not on the device: tensors in order of those names that are there."""
-        names = (name for name, is_there in there.items() if is_there)
-        inputs = replace(Inputs(), **dict(zip(names, given, strict=True)))  # type: ignore[arg-type]  # by name
-        return self.model.soft_tokens(self.model.encode(inputs))
 
     def _choice(self, task: str, root: int, labels: Sequence[str]) -> Choice:
         question, lead, written = LABEL_TASKS[task]
@@ -503,12 +386,12 @@ class LocalModel:
         return Choice(_told(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self.model.lm.get_input_embeddings()(torch.tensor(ids, device=self._device))
+        return self.model.lm.get_input_embeddings()(torch.tensor(ids, device=self.rounds.device))
 
     def _embed_prefix(self, soft: SoftTokens, slots: set[str], text: str, history: Sequence[Utterance]) -> Tensor:
         chosen = SoftTokens({slot: tokens for slot, tokens in soft.tokens.items() if slot in slots})
         ids = torch.tensor([self.processor.prefix_ids(chosen.counts(), text, history)], dtype=torch.long)
-        return self.model.embed(ids.to(self._device), chosen, self.processor.placeholders)[0]
+        return self.model.embed(ids.to(self.rounds.device), chosen, self.processor.placeholders)[0]
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.lm.lm_head(hidden)

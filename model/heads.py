@@ -1,7 +1,7 @@
 """Perception, understanding and interaction as branches of one shared prefix.
 
 Label tasks are not generated and parsed: each candidate is scored, which gives a distribution. Open tasks are decoded
-under rules that keep them short and clean. Both are requests (scheduler.py): they yield what they need of the device.
+under rules that keep them short and clean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .branches import BranchCache
+from .rounds import Pass
 from .rows import Candidates
 from .scheduler import Request
 
@@ -23,13 +24,6 @@ Embed = Callable[[Sequence[int]], Tensor]
 
 Head = Callable[[Tensor], Tensor]
 """Last hidden states (N, D) -> logits (N, V)."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A need: send all that waits in the cache through a forward pass; branch -> last hidden states (L, D)."""
-
-    cache: BranchCache
 
 
 @dataclass(frozen=True)

@@ -313,7 +313,7 @@ def test_giving_up_replies_at_any_word_disturbs_no_neighbour(model, seed):
         thread.join(120)
     assert heard == [reply[:n] for reply, n in zip(whole, n_heard, strict=True)]
     assert model.perceive(model.attend(turns[0]))  # a round later every row is free again
-    assert model.rows.n_free == model.room.rows
+    assert model.rounds.rows.n_free == model.rounds.room.rows
 
 
 def test_a_turn_that_cannot_be_encoded_fails_alone(model, monkeypatch):

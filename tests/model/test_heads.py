@@ -7,7 +7,8 @@ import torch
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
-from model.heads import Answer, Choice, Pass, Rules, _drawn, score
+from model.heads import Answer, Choice, Rules, _drawn, score
+from model.rounds import Pass
 from model.rows import Candidates
 
 

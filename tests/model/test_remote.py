@@ -145,7 +145,7 @@ def test_a_stream_that_is_closed_is_closed_on_the_server():
 
 def test_a_closed_stream_frees_its_row_at_once():
     model = tiny_model()
-    n_rows = model.rows.n_free
+    n_rows = model.rounds.rows.n_free
     with asked(model) as there:
         prefix = there.attend(UserTurn("my cat ran away"))
         replies = [there.empathize(prefix, replace(BRIEF, max_tokens=400)) for _ in range(n_rows)]
@@ -153,7 +153,7 @@ def test_a_closed_stream_frees_its_row_at_once():
             next(reply)
         for reply in replies:
             reply.close()
-        assert until(lambda: model.rows.n_free == n_rows)
+        assert until(lambda: model.rounds.rows.n_free == n_rows)
         assert not model._scheduler._running
 
 
