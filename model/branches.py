@@ -94,8 +94,7 @@ class BranchCache:
         """Keys and values (layers, 2, H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
         limits = torch.tensor(self._limit[branch])
         seen = (self._slot_position < limits[self._slot_branch]).nonzero()[:, 0]
-        index = seen[self._slot_position[seen].argsort()]
-        return self.kv.index_select(-2, index.to(self._room.device))
+        return self.kv.index_select(-2, seen.to(self._room.device))  # ancestors come before what forked from them
 
     def _take(self) -> _Share:
         """What waits becomes slots, whose keys and values the pass will bring."""

@@ -121,3 +121,13 @@ def test_several_caches_share_a_pass_and_see_only_themselves(lm):
     for number in (0, 2):
         expected = straight(lm, sequences[number] * 2)[-len(sequences[number]) :]
         torch.testing.assert_close(together[number][0], expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_cache_outgrows_its_first_room(lm):
+    draw = random.Random(0)
+    ids = [draw.randrange(300) for _ in range(700)]
+    cache = BranchCache(lm.model)
+    stepped = [cache.extend({0: embed(lm, ids[at : at + 175])})[0] for at in range(0, 700, 175)]
+    torch.testing.assert_close(torch.cat(stepped), straight(lm, ids), rtol=0, atol=1e-6)
+    assert cache.row(0).shape[-2] == 700

@@ -76,6 +76,17 @@ def test_used_tokens_become_less_likely_in_their_row_alone(lm):
 
 
 @torch.no_grad()
+def test_what_a_row_has_used_stays_its_own_while_others_step_and_leave(lm):
+    rows = Rows(lm, 3, 100)
+    first, rests, last = (rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5) for _ in range(3))
+    rows.step({first: 40, last: 41})
+    rows.step({first: 42})
+    rows.give_up(first)
+    used = {row: set(rows._seen[row.place].nonzero()[:, 0].tolist()) for row in (rests, last)}
+    assert used == {rests: set(), last: {41}}
+
+
+@torch.no_grad()
 def test_a_row_has_an_end_and_rows_are_few(lm):
     rows = Rows(lm, 1, 5)
     with pytest.raises(ValueError, match="3 tokens and 3 more are too many for a row of 5"):

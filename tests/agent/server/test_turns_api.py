@@ -50,8 +50,9 @@ async def test_nothing_is_read_before_the_person_was_asked(tmp_path):
             refused = await client.post("/api/turns", json={"text": SAID})
             assert refused.status_code == 403
             assert "PUT your choice" in refused.json()["detail"]
-            unclear = await client.put("/api/consent", json={"text": True, "voice": 1})
-            assert unclear.status_code == 422
+            for modality in ("text", "voice", "face"):
+                unclear = await client.put("/api/consent", json={modality: 1})
+                assert unclear.status_code == 422
             await client.put("/api/consent", json={"text": True, "voice": True})
             agreed = (await client.get("/api/consent")).json()
             assert (await client.post("/api/turns", json={"text": SAID})).status_code == 200
