@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.branches import BranchCache
 from model.build import VARIANTS, compose, load
-from model.device import keep_freed_memory, on_device
+from model.device import on_device
 from model.engine import LocalModel
 from model.processor import Processor
 from model.types import ModelCard, ReplyBrief, Thought
@@ -95,6 +95,16 @@ def clip(number: int) -> UserTurn:
         Frames(draw.integers(0, 256, (8, 240, 320, 3), dtype=np.uint8), times),
         Faces(draw.integers(0, 256, (8, 112, 112, 3), dtype=np.uint8), times, np.zeros((8, 4), np.float32)),
     )
+
+
+@on_device
+def plain(model: LocalModel) -> Any:
+    """The language model as transformers has it: the default's in bf16 alone, without our int8."""
+    if model.card.variant != "nano_emox_embedded":
+        return model.model.lm
+    from model.weights import locate
+
+    return AutoModelForCausalLM.from_pretrained(locate("smollm2"), dtype=torch.bfloat16, local_files_only=True)
 
 
 def synchronize(device: str) -> None:
@@ -179,9 +189,8 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
 
 @on_device
 @torch.inference_mode()
-def generate(model: LocalModel, n_rows: int, device: str, n_tokens: int = 64) -> dict[str, float]:
+def generate(lm: Any, n_rows: int, device: str, n_tokens: int = 64) -> dict[str, float]:
     """Tokens a second of plain `transformers.generate`, greedy, after the same prompt."""
-    lm = model.model.lm
     ids = (torch.arange(1000, 1000 + PROMPT, device=device) % lm.config.vocab_size).expand(n_rows, -1)
 
     def run(n: int) -> float:
@@ -312,10 +321,11 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
     facts["prefill_200"] = prefill(model, options.device)
     tell(f"prefill {facts['prefill_200']}")
     facts["decoding"], facts["generate"] = {}, {}
+    peer = plain(model)
     for n in options.rows:
         facts["decoding"][n] = figures = decoding(model, n)
         figures["share_of_bandwidth"] = figures["bytes"] / (figures["step_ms"] / 1000) / facts["machine"]["bytes_per_s"]
-        facts["generate"][n] = generate(model, n, options.device)
+        facts["generate"][n] = generate(peer, n, options.device)
         tell(f"{n} rows: {figures}, generate {facts['generate'][n]}")
     if options.llama_cpp:
         facts["llama_cpp"] = llama_cpp(options.llama_cpp)
@@ -353,7 +363,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    keep_freed_memory()
     started = time.perf_counter()
     facts = bench(options, lambda line: print(f"{time.perf_counter() - started:6.1f} s  {line}", flush=True))
     facts["command"] = " ".join(["python -m bench.model", *("PATH" if "/" in word else word for word in sys.argv[1:])])
