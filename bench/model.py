@@ -31,6 +31,7 @@ from model.branches import BranchCache
 from model.build import VARIANTS, compose, load
 from model.device import on_device
 from model.engine import LocalModel
+from model.fused import FEW_ROWS
 from model.processor import Processor
 from model.types import ModelCard, ReplyBrief, Thought
 from perception.types import Faces, Frames, Speech, UserTurn
@@ -178,7 +179,7 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
         model.rounds.rows.give_up(row)
     kv = cache.row(0)
     kept = kv.numel() * kv.element_size()
-    width = 1 if n_rows <= 4 and not table.weight.is_cuda else 2  # int8 for few rows on a CPU, see model/quantize.py
+    width = 1 if n_rows <= FEW_ROWS and not table.weight.is_cuda else 2  # int8 for few rows on a CPU
     weights = width * (layers(model) + lm.lm_head.weight.numel())
     return {
         "tokens_per_s": n_rows / statistics.median(steps),

@@ -36,13 +36,13 @@ from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_l
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
 from .engine import LocalModel, Scaling
+from .fused import is_fusible
 from .fusion import ExpertFusion
 from .manifest import CheckpointError, Manifest, embedded_checkpoint, read_manifest, write_manifest
 from .nano_emox import NanoEmoX
 from .processor import Processor
 from .published import load_published
 from .qformer import QFormer
-from .quantize import speed_up_decoding
 from .types import ModelCard
 from .weights import locate, read_state, resolve
 
@@ -251,14 +251,13 @@ def load(
     tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True)
     processor = Processor(tokenizer, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
     card = ModelCard(manifest.variant, manifest.version, frozenset(manifest.modalities))
-    if device == "cpu":
-        speed_up_decoding(model.lm)
     scaling = {
         key: Scaling(*(tuple(s[k]) for k in ("labels", "weight", "bias"))) for key, s in manifest.scaling.items()
     }
     model = model.to(device)
+    local = LocalModel(model, processor, card, scaling, fused=is_fusible(model.lm))
     give_back_memory()
-    return LocalModel(model, processor, card, scaling)
+    return local
 
 
 def save(model: NanoEmoX, folder: Path, manifest: Manifest) -> Manifest:

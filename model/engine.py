@@ -130,10 +130,11 @@ class LocalModel:
         *,
         room: Room | None = None,
         compiled: bool = False,
+        fused: bool = False,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
-        self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, compiled=compiled)
+        self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, compiled=compiled, fused=fused)
         self._scheduler = Scheduler(self.rounds.serve, self.rounds.room.requests)
         self._card = card
         self._scaling = scaling or {}

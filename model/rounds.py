@@ -80,14 +80,22 @@ class Rounds:
     Args:
         row_slots: tokens that a row of an answer may have, prompt included.
         room: how much is done at once; by default what suits the device.
-        compiled: see `Rows`.
+        compiled, fused: see `Rows`.
     """
 
-    def __init__(self, model: NanoEmoX, row_slots: int, room: Room | None = None, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: NanoEmoX,
+        row_slots: int,
+        room: Room | None = None,
+        *,
+        compiled: bool = False,
+        fused: bool = False,
+    ) -> None:
         self.device = model.lm.get_input_embeddings().weight.device
         on_gpu = self.device.type == "cuda"
         self.room = room or (ON_GPU if on_gpu else Room())
-        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled)
+        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled, fused)
         self._model = model
         self._aside = torch.cuda.Stream() if on_gpu else None
         self._run_passes = Passes(model.lm.model).run if on_gpu else run_together

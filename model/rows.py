@@ -2,7 +2,8 @@
 
 A row begins as the keys and values along a branch of a `BranchCache`. Rows in use stand together at the beginning: when
 one is given up, the last takes its place. On a GPU a step is a CUDA graph, captured once for each number of rows and
-slots out of a few, as a step is a thousand small kernels that the host could not launch in time.
+slots out of a few, as a step is a thousand small kernels that the host could not launch in time. On a CPU a Llama's
+step is made of few operations (fused.py).
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from transformers import AttentionInterface
 
 from .attention import attending, room
 from .branches import BranchCache
+from .fused import FusedLlama
 from .graphs import Graphs
 
 N_CANDIDATES = 256
 """Likeliest tokens that a step tells; nothing else can be chosen."""
 _SLOTS = 256
 """Rows grow by so many slots at a time; a graph reads one, two, four ... times as many."""
+_ALIKE = 32
+"""A step reads a multiple of so many slots, as a new shape takes a CPU as long as a product to prepare for."""
 
 
 @dataclass(eq=False)
@@ -50,13 +54,15 @@ class Candidates:
 class Rows:
     """Up to `limit` rows over a causal language model of transformers.
 
-    With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows.
+    With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows; with
+    `fused` a step is `FusedLlama`'s.
     """
 
     lm: Any
     limit: int
     max_slots: int
     compiled: bool = False
+    fused: bool = False
     _used: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -66,6 +72,7 @@ class Rows:
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
         self._penalty = torch.ones(self.limit, device=table.device)
+        self._llama = FusedLlama(self.lm) if self.fused else None
         self._forward: Callable[..., tuple[Tensor, Tensor]] = self._candidates
         if self.compiled:
             # Tuned by coordinate descent, the products of a single row become kernels fused with what follows.
@@ -114,13 +121,15 @@ class Rows:
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
-        tokens, logits = _likeliest(self.lm.lm_head(state[None, None])[0].float())
+        head = self.lm.lm_head if self._llama is None else self._llama.head
+        tokens, logits = _likeliest(head(state[None]).float())
         return Candidates(tokens[0].cpu().numpy(), logits[0].cpu().numpy())
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
         """Put a token behind each of some rows; those that are left out stay as they are."""
         n_rows = 1 + max(row.place for row in chosen)
         n_slots = 1 + max(row.n for row in self._used[:n_rows])
+        n_slots = -(-n_slots // _ALIKE) * _ALIKE
         if self._seen.is_cuda:
             n_rows = min(self.limit, 1 << (n_rows - 1).bit_length())
             n_slots = min(self.max_slots, _SLOTS << (-(-n_slots // _SLOTS) - 1).bit_length())
@@ -153,21 +162,41 @@ class Rows:
         rows = torch.arange(n, device=tokens.device)
         self._seen[rows, tokens] = self._seen[rows, tokens] | counts.bool()
         later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
-        embeddings = self.lm.get_input_embeddings()(tokens)[:, None]
-        mask = torch.zeros(later.shape, dtype=embeddings.dtype, device=tokens.device)
+        mask = self._keys[0].new_zeros(later.shape)
+        unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
+        step = self._plain_logits if self._llama is None else self._fused_logits
+        logits = step(tokens, positions, unseen).float()
+        penalty = self._penalty[:n, None]
+        logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        return _likeliest(logits)
+
+    def _plain_logits(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
         hidden = self.lm.model(
-            inputs_embeds=embeddings,
+            inputs_embeds=self.lm.get_input_embeddings()(tokens)[:, None],
             position_ids=positions[:, None],
             use_cache=False,
             at=positions,
             keys=self._keys,
             values=self._values,
-            unseen=mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None],
+            unseen=unseen,
         ).last_hidden_state
-        logits = self.lm.lm_head(hidden)[:, 0].float()
-        penalty = self._penalty[:n, None]
-        logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-        return _likeliest(logits)
+        return self.lm.lm_head(hidden)[:, 0]
+
+    def _fused_logits(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
+        assert self._llama is not None
+        n, n_slots = len(tokens), unseen.shape[-1]
+        _, n_heads, slots, width = self._keys[0].shape
+        at = (torch.arange(n * n_heads).view(n, n_heads) * slots + positions[:, None]).flatten()
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            keys, values = self._keys[layer], self._values[layer]
+            keys.view(-1, width).index_copy_(0, at, key.reshape(-1, width))
+            values.view(-1, width).index_copy_(0, at, value.reshape(-1, width))
+            stacked = query.reshape(n, n_heads, -1, width)
+            attended = _attended(stacked, keys[:n, :, :n_slots], values[:n, :, :n_slots], unseen, width**-0.5)
+            return attended.reshape(query.shape)
+
+        return self._llama(tokens, positions, attend)
 
     def _room(self, n_rows: int, n_slots: int) -> Tensor:
         one = room(self.lm, n_slots)[0, 0]
@@ -201,13 +230,15 @@ def _attend(
     keys[module.layer_idx][rows, :, at] = key[:, :, 0]
     values[module.layer_idx][rows, :, at] = value[:, :, 0]
     mine, read = keys[module.layer_idx][:n, :, :n_slots], values[module.layer_idx][:n, :, :n_slots]
-    stacked = query.view(n, n_heads, -1, width)
-    if query.is_cuda:  # the fused kernels give all the slots of a key head to one multiprocessor
-        weights = (stacked @ mine.mT * scaling + unseen).softmax(-1, dtype=torch.float32).to(read.dtype)
-        attended = weights @ read
-    else:
-        attended = F.scaled_dot_product_attention(stacked, mine, read, attn_mask=unseen, scale=scaling)
+    attended = _attended(query.view(n, n_heads, -1, width), mine, read, unseen, scaling)
     return attended.reshape(n, 1, -1, width), None
+
+
+def _attended(stacked: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, scaling: float) -> Tensor:
+    """Queries that share a key head, (B, H_kv, group, D), over the slots of their rows."""
+    if stacked.is_cuda:  # the fused kernels give all the slots of a key head to one multiprocessor
+        return (stacked @ keys.mT * scaling + unseen).softmax(-1, dtype=torch.float32).to(values.dtype) @ values
+    return F.scaled_dot_product_attention(stacked, keys, values, attn_mask=unseen, scale=scaling)
 
 
 _ATTENTION = "emox-rows"

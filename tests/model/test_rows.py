@@ -29,12 +29,13 @@ def check(lm, sequence, candidates):
     np.testing.assert_allclose(logits[candidates.tokens], candidates.logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @torch.no_grad()
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_each_row_goes_on_as_its_own_sequence(lm, data):
+def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
     """Whoever comes, goes and rests in between."""
-    rows, sequences = Rows(lm, 4, 400), {}
+    rows, sequences = Rows(lm, 4, 400, fused=fused), {}
     tokens = st.integers(0, 299)
     for _ in range(data.draw(st.integers(1, 12))):
         if rows.n_free and (not sequences or data.draw(st.booleans())):
@@ -53,11 +54,12 @@ def test_each_row_goes_on_as_its_own_sequence(lm, data):
     assert rows.n_free == 4 - len(sequences)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @torch.no_grad()
-def test_the_first_candidates_come_from_the_last_state(lm):
+def test_the_first_candidates_come_from_the_last_state(lm, fused):
     cache = BranchCache(lm.model)
     states = cache.extend({0: lm.get_input_embeddings()(torch.tensor([5, 6, 7]))})
-    check(lm, [5, 6, 7], Rows(lm, 1, 100).first(states[0][-1]))
+    check(lm, [5, 6, 7], Rows(lm, 1, 100, fused=fused).first(states[0][-1]))
 
 
 @torch.no_grad()
