@@ -33,6 +33,7 @@ from model.device import on_device
 from model.engine import LocalModel
 from model.fused import FEW_ROWS
 from model.processor import Processor
+from model.rounds import Pass
 from model.types import ModelCard, ReplyBrief, Thought
 from perception.types import Faces, Frames, Speech, UserTurn
 
@@ -148,15 +149,18 @@ def prefill(model: LocalModel, device: str, n_tokens: int = 200) -> dict[str, fl
     prompt = table(torch.arange(1000, 1000 + n_tokens, device=table.weight.device) % table.num_embeddings)
 
     def run() -> None:
-        BranchCache(model.model.lm.model).extend({0: prompt})
+        cache = BranchCache(model.model.lm.model)
+        cache.append(0, prompt)
+        model.rounds.serve([Pass(cache)])
         synchronize(device)
 
     return {"ms": 1000 * statistics.median(timed(run, 9)), "flop": 2.0 * n_tokens * layers(model)}
 
 
 def layers(model: LocalModel) -> int:
-    """Parameters of the language model's layers, without embeddings and head."""
-    return sum(parameter.numel() for parameter in model.model.lm.model.layers.parameters())
+    """Weights of the language model's products, without embeddings and head."""
+    products = (one for one in model.model.lm.model.layers.modules() if hasattr(one, "in_features"))
+    return sum(one.in_features * one.out_features for one in products)
 
 
 @on_device
@@ -180,7 +184,7 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
     kv = cache.row(0)
     kept = kv.numel() * kv.element_size()
     width = 1 if n_rows <= FEW_ROWS and not table.weight.is_cuda else 2  # int8 for few rows on a CPU
-    weights = width * (layers(model) + lm.lm_head.weight.numel())
+    weights = width * layers(model) + 2 * table.num_embeddings * table.embedding_dim
     return {
         "tokens_per_s": n_rows / statistics.median(steps),
         "step_ms": 1000 * statistics.median(steps),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from .attention import attending, room
+from .fused import FusedLlama
 from .graphs import Graphs
 
 _WHOLE = 2**31 - 1
@@ -158,8 +160,8 @@ class _Part:
     mask: Tensor
 
 
-def run_together(caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
-    """Send all that waits in caches over the same model through one forward pass.
+def run_together(caches: Sequence[BranchCache], llama: FusedLlama | None = None) -> list[dict[int, Tensor]]:
+    """Send all that waits in caches over the same model through one forward pass, of its fused form if there is one.
 
     Returns:
         for each cache: branch -> last hidden states (L, D) of its new tokens.
@@ -173,7 +175,10 @@ def run_together(caches: Sequence[BranchCache]) -> list[dict[int, Tensor]]:
     ]
     embeddings = torch.cat([share.embeddings for share in shares.values()])
     positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
-    hidden = _pass(caches[0].lm, embeddings, positions, parts)
+    if llama is None:
+        hidden = _pass(caches[0].lm, embeddings, positions, parts)
+    else:
+        hidden = llama(embeddings, positions, partial(_attended, parts))
     split = hidden.split([len(share.positions) for share in shares.values()])
     states = {number: share.states(part) for (number, share), part in zip(shares.items(), split, strict=True)}
     return [states.get(number, {}) for number in range(len(caches))]
@@ -230,25 +235,29 @@ def _pass(lm: Any, embeddings: Tensor, positions: Tensor, parts: Sequence[_Part]
 
 
 def _attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scaling: float,
-    parts: Sequence[_Part], **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention of a pass, (1, H, Q, D) each: every part's queries over its own slots.
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, parts: Sequence[_Part], **_: Any
+) -> tuple[Tensor, None]:
+    """Attention of a pass, (1, H, Q, D) each."""
+    given = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return _attended(parts, module.layer_idx, *given)[None], None
+
+
+def _attended(parts: Sequence[_Part], layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Query (Q, H, D), key and value (Q, H_kv, D): every part's queries over its own slots, (Q, H, D).
 
     The queries that share a key head stand one below the other, so that keys and values need not be repeated.
     """
-    n_heads, group = key.shape[1], query.shape[1] // key.shape[1]
+    n_heads, width = key.shape[1:]
     lengths = [len(part.mask) for part in parts]
     read = []
-    for part, q, k, v in zip(parts, *(tensor.split(lengths, 2) for tensor in (query, key, value)), strict=True):
-        keys, values = part.kv[module.layer_idx]
-        keys[:, part.at], values[:, part.at] = k[0], v[0]
-        stacked = q.reshape(1, n_heads, -1, q.shape[-1])  # (1, H_kv, group * Q, D)
-        one = F.scaled_dot_product_attention(
-            stacked, keys[None], values[None], attn_mask=part.mask.repeat(group, 1)[None, None], scale=scaling
-        )
-        read.append(one.reshape(q.shape))
-    return torch.cat(read, 2).transpose(1, 2), None
+    for part, q, k, v in zip(parts, *(tensor.split(lengths) for tensor in (query, key, value)), strict=True):
+        keys, values = part.kv[layer]
+        keys[:, part.at], values[:, part.at] = k.transpose(0, 1), v.transpose(0, 1)
+        stacked = q.transpose(0, 1).reshape(1, n_heads, -1, width)  # (1, H_kv, group * Q, D)
+        mask = part.mask.repeat(stacked.shape[2] // len(part.mask), 1)[None, None]
+        one = F.scaled_dot_product_attention(stacked, keys[None], values[None], attn_mask=mask)
+        read.append(one.view(-1, len(q), width).transpose(0, 1))
+    return torch.cat(read)
 
 
 _ATTENTION = "emox-branches"

@@ -1,12 +1,13 @@
-"""A step of decoding in few operations, for a CPU, which waits for weights to arrive and for Python between them.
+"""The forward pass of a Llama in few operations, for a CPU, which waits for weights to arrive and for Python between them.
 
-transformers computes a layer of a Llama with seven products and some forty small operations. Here query, key and value are
-one product, gate and up another, and weights are int8 where few rows share them. Passes stay with transformers.
+transformers computes a layer with some forty small operations around seven products. Here a norm is one operation, what
+attends is given by the caller, and weights lie as products read them: in oneDNN's blocks, and once more in int8 for
+steps of decoding, in which few rows share them. Labels are scored in passes and are bf16 throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,34 +16,58 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
-FEW_ROWS = 8
-"""Up to so many rows a product is int8; with more it is bound by arithmetic, where bf16 is faster."""
+FEW_ROWS = 4
+"""Up to so many rows a step is int8; with more it is bound by arithmetic, where bf16 is faster."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Layer, query (B, H, D), key and value (B, H_kv, D) -> what is attended to (B, H, D)."""
+"""Layer, query (N, H, D), key and value (N, H_kv, D) -> what is attended to (N, H, D)."""
 
 
-class Product:
-    """Linear layers of the same input as one, and an int8 copy of a bf16 weight (one scale per output).
+class PackedLinear(nn.Module):
+    """A bf16 linear layer without bias whose weight lies in the blocks in which oneDNN multiplies.
 
-    The layers go on with views of the joint weight, so that it is kept once.
+    Otherwise each product would first rearrange it: of 40 rows a third of the time, of one half of it.
     """
 
-    def __init__(self, *layers: nn.Linear) -> None:
-        self.weight = layers[0].weight.data if len(layers) == 1 else torch.cat([layer.weight.data for layer in layers])
-        for layer, part in zip(layers, self.weight.split([layer.out_features for layer in layers]), strict=True):
-            layer.weight.data = part
-        self._packed = self._scale = None
-        if self.weight.dtype == torch.bfloat16:
-            scale = self.weight.float().abs().amax(1).clamp(min=1e-8) / 127
-            self._packed = (self.weight.float() / scale[:, None]).round().to(torch.int8)
-            self._scale = scale.bfloat16()
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.data)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """X (B, K) -> (B, N)."""
-        if self._packed is None or len(x) > FEW_ROWS:
-            return F.linear(x, self.weight)
-        return torch._weight_int8pack_mm(x, self._packed, self._scale)
+    def forward(self, x: Tensor) -> Tensor:
+        """X (..., K) -> (..., N)."""
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
+
+
+class Products:
+    """Linear layers of one module that read the same, also as one int8 product (one scale per output).
+
+    In bf16 on a processor that multiplies it, the layers are replaced by packed ones; others go on as they are.
+    """
+
+    def __init__(self, module: nn.Module, *names: str) -> None:
+        layers: list[nn.Linear] = [getattr(module, name) for name in names]
+        weight = torch.cat([layer.weight.data for layer in layers])
+        self._widths = [layer.out_features for layer in layers]
+        self._int8 = None
+        if weight.dtype == torch.bfloat16:
+            scale = weight.float().abs().amax(1).clamp(min=1e-8) / 127
+            self._int8 = (weight.float() / scale[:, None]).round().to(torch.int8), scale.bfloat16()
+        self._layers = [packed(module, name) for name in names]
+
+    def __call__(self, x: Tensor, quick: bool) -> Sequence[Tensor]:
+        """X (N, K) -> (N, M) of each layer; what is quick may be int8."""
+        if self._int8 is not None and quick:
+            return torch._weight_int8pack_mm(x, *self._int8).split(self._widths, -1)
+        return [layer(x) for layer in self._layers]
+
+
+def packed(module: nn.Module, name: str) -> nn.Module:
+    """Replace a linear layer of a module by a packed one, where it can be; returns what stands there now."""
+    layer = getattr(module, name)
+    if layer.weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        setattr(module, name, PackedLinear(layer))
+    return getattr(module, name)
 
 
 class Norm:
@@ -56,7 +81,7 @@ class Norm:
         self._width, self._weight, self._eps = len(weight), weight.repeat(2), module.variance_epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
-        """X (B, D) -> (B, D)."""
+        """X (N, D) -> (N, D)."""
         both = F.layer_norm(torch.cat([x, -x], -1), self._weight.shape, self._weight, eps=self._eps)
         return both[:, : self._width].contiguous()
 
@@ -64,15 +89,15 @@ class Norm:
 @dataclass(frozen=True)
 class _Layer:
     before: Norm
-    qkv: Product
-    out: Product
+    qkv: Products
+    out: Products
     between: Norm
-    gate_up: Product
-    down: Product
+    gate_up: Products
+    down: Products
 
 
 class FusedLlama:
-    """The layers and the head of a Llama on a CPU; its weights must not change any more.
+    """The layers and the head of a Llama on a CPU, which is changed: its weights can be read no more, only used.
 
     Raises:
         ValueError: the language model is of another kind (see `is_fusible`).
@@ -81,40 +106,37 @@ class FusedLlama:
     def __init__(self, lm: Any) -> None:
         if not is_fusible(lm):
             raise ValueError(f"{type(lm).__name__} is no plain Llama on a CPU, so its steps stay with transformers")
-        self._table = lm.get_input_embeddings().weight
         self._rotary = lm.model.rotary_emb
-        self._n_heads = lm.config.num_attention_heads
-        self._n_kv_heads = lm.config.num_key_value_heads
+        self._width = lm.config.hidden_size // lm.config.num_attention_heads
         self._layers = [
             _Layer(
                 Norm(layer.input_layernorm),
-                Product(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-                Product(layer.self_attn.o_proj),
+                Products(layer.self_attn, "q_proj", "k_proj", "v_proj"),
+                Products(layer.self_attn, "o_proj"),
                 Norm(layer.post_attention_layernorm),
-                Product(layer.mlp.gate_proj, layer.mlp.up_proj),
-                Product(layer.mlp.down_proj),
+                Products(layer.mlp, "gate_proj", "up_proj"),
+                Products(layer.mlp, "down_proj"),
             )
             for layer in lm.model.layers
         ]
         self._norm = Norm(lm.model.norm)
-        self.head = Product(lm.lm_head)
+        packed(lm, "lm_head")
 
-    def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Token ids (B,) at positions (B,), one of each row -> logits of the next (B, V)."""
-        x = F.embedding(tokens, self._table)
-        cos, sin = (part[0, :, None] for part in self._rotary(x, position_ids=positions[None]))  # (B, 1, D)
-        half = sin.shape[-1] // 2
+    def __call__(self, embeddings: Tensor, positions: Tensor, attend: Attend, *, quick: bool = False) -> Tensor:
+        """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows."""
+        x = embeddings.clone()
+        cos, sin = (part[0, :, None] for part in self._rotary(x, position_ids=positions[None]))  # (N, 1, D)
+        half = self._width // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # with halves exchanged, (a, b) becomes (-b, a)
-        heads = [self._n_heads, self._n_kv_heads, self._n_kv_heads]
         for number, layer in enumerate(self._layers):
-            qkv = layer.qkv(layer.before(x)).unflatten(-1, (sum(heads), -1))
-            turned = qkv[:, : -heads[2]]
-            turned = torch.addcmul(turned * cos, turned.roll(half, -1), sin)
-            query, key = turned.split(heads[:2], 1)
-            x += layer.out(attend(number, query, key, qkv[:, -heads[2] :]).flatten(1))
-            gate, up = layer.gate_up(layer.between(x)).chunk(2, -1)
-            x += layer.down(F.silu(gate) * up)
-        return self.head(self._norm(x))
+            query, key, value = (
+                part.unflatten(-1, (-1, self._width)) for part in layer.qkv(layer.before(x), quick)
+            )
+            query, key = (torch.addcmul(part * cos, part.roll(half, -1), sin) for part in (query, key))
+            x += layer.out(attend(number, query, key, value).flatten(1), quick)[0]
+            gate, up = layer.gate_up(layer.between(x), quick)
+            x += layer.down(F.silu(gate) * up, quick)[0]
+        return self._norm(x)
 
 
 def is_fusible(lm: Any) -> bool:

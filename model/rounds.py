@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .branches import BranchCache, Passes, run_together
+from .fused import FusedLlama
 from .graphs import Graphs
 from .nano_emox import NanoEmoX, SoftTokens
 from .processor import Inputs
@@ -80,7 +82,8 @@ class Rounds:
     Args:
         row_slots: tokens that a row of an answer may have, prompt included.
         room: how much is done at once; by default what suits the device.
-        compiled, fused: see `Rows`.
+        compiled: see `Rows`.
+        fused: whether passes and steps are those of `FusedLlama`.
     """
 
     def __init__(
@@ -95,10 +98,11 @@ class Rounds:
         self.device = model.lm.get_input_embeddings().weight.device
         on_gpu = self.device.type == "cuda"
         self.room = room or (ON_GPU if on_gpu else Room())
-        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled, fused)
+        llama = FusedLlama(model.lm) if fused else None
+        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled, llama)
         self._model = model
         self._aside = torch.cuda.Stream() if on_gpu else None
-        self._run_passes = Passes(model.lm.model).run if on_gpu else run_together
+        self._run_passes = Passes(model.lm.model).run if on_gpu else partial(run_together, llama=llama)
         self._encoders = Graphs(self._encoded) if on_gpu and getattr(model.acoustic, "reads", "") != "speech" else None
 
     def serve(self, needs: Sequence[Any]) -> dict[int, Any]:

@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 
 from .attention import attending, room
 from .branches import BranchCache
-from .fused import FusedLlama
+from .fused import FEW_ROWS, FusedLlama
 from .graphs import Graphs
 
 N_CANDIDATES = 256
@@ -55,14 +55,14 @@ class Rows:
     """Up to `limit` rows over a causal language model of transformers.
 
     With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows; with
-    `fused` a step is `FusedLlama`'s.
+    `llama`, its fused form, steps are taken in that.
     """
 
     lm: Any
     limit: int
     max_slots: int
     compiled: bool = False
-    fused: bool = False
+    llama: FusedLlama | None = None
     _used: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,6 @@ class Rows:
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
         self._penalty = torch.ones(self.limit, device=table.device)
-        self._llama = FusedLlama(self.lm) if self.fused else None
         self._forward: Callable[..., tuple[Tensor, Tensor]] = self._candidates
         if self.compiled:
             # Tuned by coordinate descent, the products of a single row become kernels fused with what follows.
@@ -121,8 +120,7 @@ class Rows:
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
-        head = self.lm.lm_head if self._llama is None else self._llama.head
-        tokens, logits = _likeliest(head(state[None]).float())
+        tokens, logits = _likeliest(self.lm.lm_head(state[None]).float())
         return Candidates(tokens[0].cpu().numpy(), logits[0].cpu().numpy())
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
@@ -149,8 +147,7 @@ class Rows:
         """Token ids, positions and whether they count, (3, B) -> likeliest tokens and the bits of their logits, int32
         (2, B, N_CANDIDATES).
         """
-        with attending(self.lm, _ATTENTION):
-            tokens, logits = self._forward(*fed, n_slots)
+        tokens, logits = self._forward(*fed, n_slots)
         return torch.stack([tokens.int(), logits.view(torch.int32)])
 
     def _candidates(self, tokens: Tensor, positions: Tensor, counts: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
@@ -164,27 +161,27 @@ class Rows:
         later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
         mask = self._keys[0].new_zeros(later.shape)
         unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
-        step = self._plain_logits if self._llama is None else self._fused_logits
-        logits = step(tokens, positions, unseen).float()
+        read = self._plain if self.llama is None else self._fused
+        logits = self.lm.lm_head(read(self.lm.get_input_embeddings()(tokens), positions, unseen)).float()
         penalty = self._penalty[:n, None]
         logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         return _likeliest(logits)
 
-    def _plain_logits(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
-        hidden = self.lm.model(
-            inputs_embeds=self.lm.get_input_embeddings()(tokens)[:, None],
-            position_ids=positions[:, None],
-            use_cache=False,
-            at=positions,
-            keys=self._keys,
-            values=self._values,
-            unseen=unseen,
-        ).last_hidden_state
-        return self.lm.lm_head(hidden)[:, 0]
+    def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
+        with attending(self.lm, _ATTENTION):
+            return self.lm.model(
+                inputs_embeds=embeddings[:, None],
+                position_ids=positions[:, None],
+                use_cache=False,
+                at=positions,
+                keys=self._keys,
+                values=self._values,
+                unseen=unseen,
+            ).last_hidden_state[:, 0]
 
-    def _fused_logits(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
-        assert self._llama is not None
-        n, n_slots = len(tokens), unseen.shape[-1]
+    def _fused(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
+        assert self.llama is not None
+        n, n_slots = len(embeddings), unseen.shape[-1]
         _, n_heads, slots, width = self._keys[0].shape
         at = (torch.arange(n * n_heads).view(n, n_heads) * slots + positions[:, None]).flatten()
 
@@ -196,7 +193,7 @@ class Rows:
             attended = _attended(stacked, keys[:n, :, :n_slots], values[:n, :, :n_slots], unseen, width**-0.5)
             return attended.reshape(query.shape)
 
-        return self._llama(tokens, positions, attend)
+        return self.llama(embeddings, positions, attend, quick=n <= FEW_ROWS)
 
     def _room(self, n_rows: int, n_slots: int) -> Tensor:
         one = room(self.lm, n_slots)[0, 0]

@@ -5,7 +5,7 @@ from torch import nn
 from model.adapters import add_lora
 from model.build import LANGUAGE_MODELS
 from model.config import LoraSettings
-from model.fused import FEW_ROWS, FusedLlama, Norm, Product, is_fusible
+from model.fused import FusedLlama, Norm, Products, is_fusible
 
 
 def llama(dtype):
@@ -13,36 +13,50 @@ def llama(dtype):
     return LANGUAGE_MODELS["tiny-llama"]().to(dtype).eval()
 
 
-def layers(*widths):
+def layers(dtype=torch.bfloat16, **widths):
     torch.manual_seed(0)
-    return [nn.Linear(64, width, bias=False).bfloat16() for width in widths]
+    return nn.ModuleDict({name: nn.Linear(64, width, bias=False) for name, width in widths.items()}).to(dtype)
+
+
+def products(module):
+    """Over all of its layers, which a module of transformers has as attributes."""
+    for name, layer in module.items():
+        setattr(module, name, layer)
+    return Products(module, *module)
 
 
 @torch.no_grad()
-def test_a_product_of_few_rows_is_close_to_bf16_and_of_more_exactly_that():
-    one, two = layers(48, 16)
-    product, x = Product(one, two), torch.randn(FEW_ROWS + 1, 64).bfloat16()
-    exact = torch.cat([one(x), two(x)], -1)
-    assert torch.equal(product(x), exact)
-    quick = product(x[:FEW_ROWS]).float()
-    assert not torch.equal(quick, exact[:FEW_ROWS].float())
-    assert (quick - exact[:FEW_ROWS].float()).norm() / exact[:FEW_ROWS].float().norm() < 0.02
+def test_quick_products_are_close_to_bf16_and_others_are_that():
+    module, x = layers(one=48, two=16), torch.randn(5, 64).bfloat16()
+    exact = [layer(x) for layer in module.values()]
+    asked = products(module)
+    for found, quick, expected in zip(asked(x, False), asked(x, True), exact, strict=True):
+        torch.testing.assert_close(found, expected)
+        assert not torch.equal(quick, expected)
+        assert (quick - expected).float().norm() / expected.float().norm() < 0.02
 
 
 @torch.no_grad()
-def test_few_rows_come_to_the_same_whoever_is_beside_them():
-    product, x = Product(*layers(48)), torch.randn(FEW_ROWS, 64).bfloat16()
-    alone = torch.cat([product(row[None]) for row in x])
-    assert torch.equal(product(x), alone)
+def test_quick_rows_come_to_the_same_whoever_is_beside_them():
+    asked, x = products(layers(one=48)), torch.randn(4, 64).bfloat16()
+    assert torch.equal(asked(x, True)[0], torch.cat([asked(row[None], True)[0] for row in x]))
 
 
-def test_joined_weights_are_kept_once_and_unchanged():
-    one, two = layers(48, 16)
-    before = [one.weight.clone(), two.weight.clone()]
-    product = Product(one, two)
-    assert torch.equal(one.weight, before[0]) and torch.equal(two.weight, before[1])
-    assert one.weight.data_ptr() == product.weight.data_ptr()
-    assert two.weight.untyped_storage().data_ptr() == product.weight.untyped_storage().data_ptr()
+@torch.no_grad()
+def test_layers_of_other_types_stay_as_they_are():
+    module, x = layers(torch.float32, one=48, two=16), torch.randn(1, 64)
+    exact = [layer(x) for layer in module.values()]
+    for found, expected in zip(products(module)(x, True), exact, strict=True):
+        assert torch.equal(found, expected)
+    assert [type(layer) for layer in module.values()] == [nn.Linear, nn.Linear]
+
+
+@torch.no_grad()
+def test_a_fused_model_still_reads_as_before():
+    lm, ids = llama(torch.bfloat16), torch.tensor([[1, 2, 3, 40, 41]])
+    before = lm(input_ids=ids).logits
+    FusedLlama(lm)
+    torch.testing.assert_close(lm(input_ids=ids).logits, before)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
+from model.fused import FusedLlama
 from model.rows import Rows
 
 
@@ -35,7 +36,7 @@ def check(lm, sequence, candidates):
 @given(data=st.data())
 def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
     """Whoever comes, goes and rests in between."""
-    rows, sequences = Rows(lm, 4, 400, fused=fused), {}
+    rows, sequences = Rows(lm, 4, 400, llama=FusedLlama(lm) if fused else None), {}
     tokens = st.integers(0, 299)
     for _ in range(data.draw(st.integers(1, 12))):
         if rows.n_free and (not sequences or data.draw(st.booleans())):
@@ -59,7 +60,7 @@ def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
 def test_the_first_candidates_come_from_the_last_state(lm, fused):
     cache = BranchCache(lm.model)
     states = cache.extend({0: lm.get_input_embeddings()(torch.tensor([5, 6, 7]))})
-    check(lm, [5, 6, 7], Rows(lm, 1, 100, fused=fused).first(states[0][-1]))
+    check(lm, [5, 6, 7], Rows(lm, 1, 100, llama=FusedLlama(lm) if fused else None).first(states[0][-1]))
 
 
 @torch.no_grad()
