@@ -19,15 +19,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model.branches import BranchCache
+from model.branches import BranchCache, run_together
 from model.build import VARIANTS, compose, load
 from model.device import on_device
 from model.engine import LocalModel
@@ -36,6 +38,9 @@ from model.processor import Processor
 from model.rounds import Pass
 from model.types import ModelCard, ReplyBrief, Thought
 from perception.types import Faces, Frames, Speech, UserTurn
+from training.benches import find
+from training.evaluate import chosen
+from training.metrics.language import perplexity, reply_ids
 
 OUT = Path(__file__).parent / "results"
 SAID = (
@@ -284,6 +289,48 @@ def throughput(model: LocalModel, n: int) -> dict[str, float]:
     return {"tokens_per_s": sum(counts) / took, "first_word_ms": 1000 * statistics.median(firsts or [0.0]), "s": took}
 
 
+def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
+    """What speed costs the default on a CPU, on replies that people gave in EmpatheticDialogues (validation).
+
+    Perplexity of the replies over steps in int8 and over bf16, after the same prompts; the largest difference in the
+    probability of any emotion to passes as transformers makes them.
+    """
+    llama = model.rounds.rows.llama
+    assert llama is not None
+    plain = LocalModel(model.model, model.processor, model.card, model._scaling)
+    quick_or_not: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+    apart = []
+    for case in chosen(find("empathetic_dialogues", data).cases, n, seed=0):
+        felt, also = (one.perceive(one.attend(UserTurn(case.text))).emotions for one in (model, plain))
+        apart.append(max(abs(felt[label] - also[label]) for label in felt))
+        thought = Thought(case.text, case.words[0], case.text, "comfort them")
+        prompt, answer = reply_ids(model.processor, case.text, case.history, thought, case.reference)
+        for quick, losses in quick_or_not.items():
+            losses.append(answer_loss(model, partial(llama, quick=quick), prompt, answer))
+    perplexities = {quick: perplexity(losses) for quick, losses in quick_or_not.items()}
+    return {
+        "replies": n,
+        "perplexity_bf16": perplexities[False],
+        "perplexity_int8": perplexities[True],
+        "ratio": perplexities[True] / perplexities[False],
+        "labels_apart": max(apart),
+    }
+
+
+@on_device
+@torch.inference_mode()
+def answer_loss(model: LocalModel, read: Any, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, int]:
+    """Nats of an answer whose tokens go through `read` after a prompt read as usual, and how many tokens it has."""
+    table = model.model.lm.get_input_embeddings()
+    cache = BranchCache(model.model.lm.model)
+    cache.append(0, table(torch.tensor(prompt)))
+    first = run_together([cache], model.rounds.rows.llama)[0][0][-1:]
+    cache.append(0, table(torch.tensor(answer[:-1])))
+    states = torch.cat([first, run_together([cache], read)[0][0]])
+    logits = model.model.lm.lm_head(states).float()
+    return functional.cross_entropy(logits, torch.tensor(answer), reduction="sum").item(), len(answer)
+
+
 LLAMA = """
 import json, statistics, sys, time
 import llama_cpp
@@ -332,6 +379,9 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         figures["share_of_bandwidth"] = figures["bytes"] / (figures["step_ms"] / 1000) / facts["machine"]["bytes_per_s"]
         facts["generate"][n] = generate(peer, n, options.device)
         tell(f"{n} rows: {figures}, generate {facts['generate'][n]}")
+    if options.data:
+        facts["quality"] = quality(model, options.data)
+        tell(f"quality {facts['quality']}")
     if options.llama_cpp:
         facts["llama_cpp"] = llama_cpp(options.llama_cpp)
         tell(f"llama.cpp {facts['llama_cpp']}")
@@ -362,6 +412,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer for a variant with random weights")
     parser.add_argument("--compiled", action="store_true", help="fuse the kernels of a decoding step")
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="an interpreter that has llama-cpp-python")
+    parser.add_argument("--data", type=Path, help="folder of the corpora: what int8 costs the default's replies")
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--clips", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--concurrent", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])

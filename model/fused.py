@@ -1,4 +1,4 @@
-"""The forward pass of a Llama in few operations, for a CPU, which waits for weights to arrive and for Python between them.
+"""A Llama in few operations, for a CPU, which waits for weights to arrive and for Python between them.
 
 transformers computes a layer with some forty small operations around seven products. Here a norm is one operation, what
 attends is given by the caller, and weights lie as products read them: in oneDNN's blocks, and once more in int8 for
@@ -129,9 +129,7 @@ class FusedLlama:
         half = self._width // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # with halves exchanged, (a, b) becomes (-b, a)
         for number, layer in enumerate(self._layers):
-            query, key, value = (
-                part.unflatten(-1, (-1, self._width)) for part in layer.qkv(layer.before(x), quick)
-            )
+            query, key, value = (part.unflatten(-1, (-1, self._width)) for part in layer.qkv(layer.before(x), quick))
             query, key = (torch.addcmul(part * cos, part.roll(half, -1), sin) for part in (query, key))
             x += layer.out(attend(number, query, key, value).flatten(1), quick)[0]
             gate, up = layer.gate_up(layer.between(x), quick)

@@ -54,8 +54,8 @@ class Candidates:
 class Rows:
     """Up to `limit` rows over a causal language model of transformers.
 
-    With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows; with
-    `llama`, its fused form, steps are taken in that.
+    With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows.
+    With `llama`, the model's fused form, steps are taken in that.
     """
 
     lm: Any

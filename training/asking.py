@@ -28,7 +28,7 @@ from .metrics import classification, emotions, sentiment
 from .metrics.bootstrap import Measure, intervals
 from .metrics.causes import line_scores, span_f1
 from .metrics.empathy import diversity
-from .metrics.language import perplexity, reply_loss
+from .metrics.language import perplexity, reply_ids, reply_loss
 from .metrics.wheels import Wheels
 from .metrics.wheels import load as load_wheels
 from .prepare import read_turn
@@ -249,7 +249,7 @@ def replies(asking: Asking) -> Scores:
         goal = STRATEGIES[_GOALS.get(affect.emotion, "comfort")]
         thought = Thought(understanding.scenario, felt, understanding.cause, goal)
         own.append("".join(model.empathize(prefix, ReplyBrief(thought))).strip())
-        told = (model.processor, case.text, case.history, thought, case.reference)
+        told = reply_ids(model.processor, case.text, case.history, thought, case.reference)
         losses["tuned"].append(reply_loss(model.model, *told))
         if plain is not None:
             losses["untuned"].append(reply_loss(plain, *told))

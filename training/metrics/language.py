@@ -14,15 +14,10 @@ from model.processor import Processor
 from model.types import Thought, Utterance
 
 
-@on_device
-@torch.inference_mode()
-def reply_loss(
-    model: NanoEmoX, processor: Processor, text: str, history: Sequence[Utterance], thought: Thought, reply: str
-) -> tuple[float, int]:
-    """Negative log-likelihood in nats of a reply and its stop after dialogue and thought, and how many tokens it has.
-
-    The prompt is the one of `LocalModel.empathize` on a turn of text alone.
-    """
+def reply_ids(
+    processor: Processor, text: str, history: Sequence[Utterance], thought: Thought, reply: str
+) -> tuple[list[int], list[int]]:
+    """Tokens of the prompt of `LocalModel.empathize` on a turn of text alone, and of a reply with its stop."""
     prompt = [
         *processor.header_ids(),
         *processor.prefix_ids({}, text, history),
@@ -31,9 +26,15 @@ def reply_loss(
             p.THOUGHT.format(scenario=thought.scenario, emotion=thought.emotion, cause=thought.cause, goal=thought.goal)
         ),
     ]
-    answer = processor.plain_ids(reply) + processor.ids(processor.style.stop)
+    return prompt, processor.plain_ids(reply) + processor.ids(processor.style.stop)
+
+
+@on_device
+@torch.inference_mode()
+def reply_loss(model: NanoEmoX, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, int]:
+    """Negative log-likelihood in nats of a reply's tokens after those of its prompt, and how many they are."""
     table = model.lm.get_input_embeddings()
-    ids = torch.tensor([prompt + answer], device=table.weight.device)
+    ids = torch.tensor([[*prompt, *answer]], device=table.weight.device)
     labels = ids.clone()
     labels[:, : len(prompt)] = IGNORED
     loss = model.loss(table(ids), labels, torch.ones_like(ids, dtype=torch.bool))
