@@ -277,6 +277,7 @@ class Agent(AbstractContextManager["Agent"]):
             if voice is not None:
                 voice.finish()
                 voice.join()
+            live.tell = LiveTurn.tell  # else the turn holds itself, and all that was read until garbage is collected
         self._reflect(state["user"], state["thread_id"], state["turn_id"])
 
     def _reflect(self, user: str, thread_id: str, turn_id: str) -> None:

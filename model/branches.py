@@ -124,7 +124,7 @@ class BranchCache:
         """Room for `n` more slots. It comes in a few sizes, so that what one turn freed fits the next."""
         if self.n_slots + n <= self._room.shape[-2]:
             return
-        before, self._room = self.kv, room(self.lm, _size(self.n_slots + n, _FEWEST_SLOTS))
+        before, self._room = self.kv, room(self.lm, -(-(self.n_slots + n) // _ROOM) * _ROOM)
         self._room[..., : self.n_slots, :] = before
 
 
@@ -218,6 +218,7 @@ class Passes:
         return _pass(self._lm, embeddings, positions, [_Part(self._kv[..., : mask.shape[1], :], at, mask)])
 
 
+_ROOM = 256
 _FEWEST_TOKENS, _FEWEST_SLOTS, _MOST_SLOTS = 32, 512, 4096
 
 

@@ -1,8 +1,10 @@
 """A whole turn through the graph, with fakes that answer at once."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -536,3 +538,24 @@ def test_a_dialogue_that_was_begun_afresh_stays_so():
     model = FakeModel()
     agent_of(model, store=store).ask("The second.", user="ann", thread="x")
     assert model.histories == [()]
+
+
+@pytest.mark.parametrize("aloud", [True, False])
+def test_what_the_model_read_is_let_go_when_the_turn_ends(aloud):
+    """Not when garbage is next collected: the keys and values of a long dialogue take some 40 MB."""
+    read = []
+
+    class Reader(FakeModel):
+        def attend(self, turn, history=(), ahead=None):
+            prefix = replace(super().attend(turn, history, ahead))
+            read.append(weakref.ref(prefix))
+            return prefix
+
+    gc.disable()
+    try:
+        with agent_of(Reader(), speaker=FakeSpeaker()) as agent:
+            for _ in agent.events("My cat ran away.", speak=aloud):
+                pass
+            assert [prefix() for prefix in read] == [None]
+    finally:
+        gc.enable()
