@@ -31,7 +31,7 @@ from transformers import (
 from .adapters import FaceAdapter, add_lora
 from .cache import new_folder
 from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
-from .device import give_back_memory, keep_few_arenas, keep_few_kernels, on_device
+from .device import give_back_memory, keep_few_kernels, keep_memory_whole, on_device
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
@@ -238,7 +238,7 @@ def load(
         CheckpointError: as `read_manifest`, or tensors that do not fit the variant.
     """
     keep_few_kernels()
-    keep_few_arenas()
+    keep_memory_whole()
     checkpoint = checkpoint or embedded_checkpoint()
     manifest, config = known(checkpoint)
     lm_folder = checkpoint if manifest.merged else lm_folder

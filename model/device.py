@@ -19,6 +19,8 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LARGE = 2**22
+"""Bytes from which on an allocation is mapped by itself."""
 _NAME = "device"
 _THREAD = ThreadPoolExecutor(1, _NAME)
 
@@ -55,15 +57,17 @@ def keep_few_kernels() -> None:
     os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
 
-def keep_few_arenas() -> None:
-    """Let glibc allocate from two arenas, not eight for each core, of which each keeps what its threads freed.
+def keep_memory_whole() -> None:
+    """Let glibc allocate from two arenas, and map what is large, such as keys and values, by itself.
 
-    Every turn has threads of its own, so the tensors of one would lie freed in all of them. Elsewhere than on glibc
-    nothing happens.
+    By default there are eight arenas for each core, each keeps what its threads freed, and every turn has threads of
+    its own; and once something large was freed, glibc takes the next of its size from between all else, where holes
+    then stay. Elsewhere than on glibc nothing happens.
     """
     if libc := _glibc():
-        m_arena_max = -8
+        m_mmap_threshold, m_arena_max = -3, -8
         libc.mallopt(m_arena_max, 2)
+        libc.mallopt(m_mmap_threshold, _LARGE)
 
 
 def give_back_memory() -> None:
