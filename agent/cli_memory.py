@@ -188,8 +188,9 @@ def forget(
     from memory import privacy
 
     from . import inspection
+    from .conversations import open_conversations
     from .forgetting import forget as forget_everywhere
-    from .opening import open_checkpoints, open_cipher
+    from .opening import open_cipher
 
     bounds = _times(since, until)
     wanted = bool(id) or any(bounds.values()) or about is not None or person is not None
@@ -207,13 +208,13 @@ def forget(
             shown = store.list(user, limit=20) if going is None else going[-20:]
             Console(stderr=True).print(episode_table(shown, f"{n} episodes of {user}"))
             typer.confirm(f"Forget {n} episodes of {user} for good?", abort=True, err=True)
-        saver = open_checkpoints(settings.home / "threads.sqlite", open_cipher(settings))
+        saver = open_conversations(settings, open_cipher(settings))
         with contextlib.closing(saver.conn):
             result = forget_everywhere(store, saver, settings.home, user, going)
         if as_json:
-            _print(inspection.forgotten(user, result, settings.memory_url), out)
+            _print(inspection.forgotten(user, result, settings.elsewhere), out)
         else:
-            Console(file=out).print(proof(user, result, settings.memory_url))
+            Console(file=out).print(proof(user, result, settings.elsewhere))
         if result.search.traces:
             fail(1, f"traces remain in {', '.join(str(t.path) for t in result.search.traces)}: report this as a fault")
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from langgraph.checkpoint.sqlite import SqliteSaver
 
 from memory import privacy
 from memory.files import MIN_NEEDLE_CHARS, Search, find_traces
 from memory.store import MemoryStore
 from memory.types import Episode
 
-from .state import checkpoint_id
+from .conversations import Conversations, forget_dialogues
 
 MAX_LOOKED_FOR = 1000
 """Sentences that are looked for afterwards; of more, these are drawn."""
@@ -37,7 +35,7 @@ class Forgotten:
 
 
 def forget(
-    store: MemoryStore, checkpointer: SqliteSaver, home: Path, user: str, episodes: Collection[Episode] | None
+    store: MemoryStore, conversations: Conversations, home: Path, user: str, episodes: Collection[Episode] | None
 ) -> Forgotten:
     """Forget episodes, or with None everything of a person, and look for them in every byte under the home folder.
 
@@ -49,7 +47,7 @@ def forget(
     going = list(store.walk(user)) if episodes is None else list(episodes)
     threads = sorted({episode.thread_id for episode in going})
     facts = privacy.forget(store, user, None if episodes is None else [episode.id for episode in going])
-    forget_dialogues(checkpointer, user, None if episodes is None else threads)
+    forget_dialogues(conversations, user, None if episodes is None else threads)
     said = {text.strip() for episode in going for text in words_of(episode)} | {fact.text for fact in facts}
     said.discard("")
     wanted = sorted(text for text in said if len(text) >= MIN_NEEDLE_CHARS)
@@ -59,25 +57,7 @@ def forget(
     return Forgotten(len(going), tuple(threads), search, len(looked_for), len(said) - len(looked_for))
 
 
-def forget_dialogues(checkpointer: SqliteSaver, user: str, threads: Iterable[str] | None) -> None:
-    """Remove the checkpoints of a person's conversations, or of all of them, from the file as well."""
-    connection = checkpointer.conn
-    with checkpointer.lock:  # turns of other people may run
-        known = [name for (name,) in connection.execute("select distinct thread_id from checkpoints")]
-    if threads is None:
-        names = [name for name in known if name.startswith(checkpoint_id(user, ""))]
-    else:
-        wanted = {checkpoint_id(user, thread) for thread in threads}
-        names = [name for name in known if name in wanted]
-    for name in names:
-        checkpointer.delete_thread(name)
-    with checkpointer.lock:
-        connection.commit()
-        connection.execute("vacuum")
-        connection.execute("pragma wal_checkpoint(truncate)")
-
-
-def expire(store: MemoryStore, checkpointer: SqliteSaver, keep_days: int, now: datetime | None = None) -> int:
+def expire(store: MemoryStore, conversations: Conversations, keep_days: int, now: datetime | None = None) -> int:
     """Forget everybody's episodes that are older than so many days; how many there were."""
     until = (now or datetime.now(UTC)) - timedelta(days=keep_days)
     n = 0
@@ -88,7 +68,7 @@ def expire(store: MemoryStore, checkpointer: SqliteSaver, keep_days: int, now: d
         if old:
             n += len(old)
             privacy.forget(store, user, [episode.id for episode in old])
-            forget_dialogues(checkpointer, user, {episode.thread_id for episode in old})
+            forget_dialogues(conversations, user, {episode.thread_id for episode in old})
     return n
 
 

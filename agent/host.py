@@ -14,10 +14,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
-
-from langgraph.checkpoint.sqlite import SqliteSaver
 
 from memory import privacy
 from memory.store import MemoryStore, check_name
@@ -27,6 +25,7 @@ from model.types import Utterance
 from . import care
 from .background import in_background
 from .care import Consent, Screening
+from .conversations import Conversations
 from .events import Event, Finished, Heard, Planned, Replied, ReplyText, Started, TurnResult
 from .forgetting import Forgotten, forget
 from .people import People
@@ -90,6 +89,7 @@ class Host:
         at_once: turns that run at the same time; on one processor more are only slower.
         waiting: turns that wait for their run; more are turned away.
         each: turns of one person that run or wait, so that nobody takes every place.
+        elsewhere: what keeps a part of it all on other machines, where nothing can be searched.
     """
 
     def __init__(
@@ -102,10 +102,12 @@ class Host:
         at_once: int = 4,
         waiting: int = 16,
         each: int = 4,
+        elsewhere: str | None = None,
     ) -> None:
         self.agent = agent
         self.people = people
         self.most = most or Consent(voice=True, face=True)
+        self.elsewhere = elsewhere
         self._home = home
         self._at_once, self._waiting, self._each = at_once, waiting, each
         self._room = asyncio.Semaphore(at_once)
@@ -274,8 +276,7 @@ class Host:
         def work() -> Forgotten:
             self.agent.settle()
             going = None if what.get("all") else privacy.chosen(self.store, user, **what)
-            assert isinstance(self.agent.checkpointer, SqliteSaver)
-            return forget(self.store, self.agent.checkpointer, self._home, user, going)
+            return forget(self.store, cast(Conversations, self.agent.checkpointer), self._home, user, going)
 
         theirs = [task for task, whose in self._running.items() if whose == user]
         if theirs:

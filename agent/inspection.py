@@ -212,7 +212,7 @@ def correct(
 
 
 def forgotten(user: str, result: Forgotten, server: str | None) -> dict[str, Any]:
-    """What was forgotten, and the search after it; `server` is one whose files could not be searched."""
+    """What was forgotten, and the search after it; `server` names what could not be searched."""
     return {
         "user": user,
         "forgotten": result.n_episodes,

@@ -104,5 +104,5 @@ def proof(user: str, result: Forgotten, server: str | None) -> Group:
     if result.not_looked_for:
         lines.append(f"{result.not_looked_for} were not: too short, said in episodes that were kept, or too many.")
     if server is not None:
-        lines.append(f"The files of the server at {server} were not searched: its operator has to clean them.")
+        lines.append(f"The files of {server} were not searched: their operator has to clean them.")
     return Group(*map(Text, lines))

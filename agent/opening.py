@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite import SqliteSaver
 
 from memory.cipher import Cipher, key_from_keyring
 from memory.store import MemoryStore
 from model.types import AffectModel
 
 from .care import Consent
+from .conversations import open_conversations
 from .forgetting import expire
 from .nodes import Ears
 from .reply import ReplyModel
 from .session import Agent
 from .settings import Settings, SetupError, keep_private, load_settings
 from .speech import Speaker
-from .state import PERSISTED
 
 
 def open_agent(settings: Settings | None = None, *, consent: Consent | None = None) -> Agent:
-    """An agent on this machine: embedded model, Chroma memory and SQLite checkpoints under `settings.home`.
+    """An agent on this machine: its model, memory and conversations under `settings.home` or where else they say.
 
     Raises:
         SetupError: weights or an extra are missing, or the home folder cannot be used.
@@ -40,7 +33,7 @@ def open_agent(settings: Settings | None = None, *, consent: Consent | None = No
     with ExitStack() as opened:
         store = open_store(settings)  # first: it is quick to say that another process has the memory
         opened.callback(store.close)
-        checkpointer = open_checkpoints(settings.home / "threads.sqlite", open_cipher(settings))
+        checkpointer = open_conversations(settings, open_cipher(settings))
         opened.callback(checkpointer.conn.close)
         if settings.keep_days is not None:
             expire(store, checkpointer, settings.keep_days)
@@ -162,44 +155,3 @@ def open_reply_model(settings: Settings) -> ReplyModel | None:
     return ChatModelReply(
         ChatOpenAI(model=settings.reply_model, base_url=settings.reply_url, api_key=settings.reply_key)
     )
-
-
-def serializer() -> JsonPlusSerializer:
-    """How checkpoints are written: only our own types are read back."""
-    return JsonPlusSerializer(allowed_msgpack_modules=PERSISTED)
-
-
-class _Sealing(CipherProtocol):
-    """LangGraph's protocol over the memory's cipher."""
-
-    def __init__(self, cipher: Cipher) -> None:
-        self._cipher = cipher
-
-    def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
-        return "fernet", self._cipher.seal_bytes(plaintext)
-
-    def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
-        return self._cipher.open_bytes(ciphertext)
-
-
-def open_checkpoints(path: Path, cipher: Cipher | None = None) -> SqliteSaver:
-    """The conversations kept in a SQLite file, encrypted where there is a cipher.
-
-    Opening it makes it, readable by its owner only.
-
-    Raises:
-        SetupError: the file cannot be written.
-    """
-    serde: SerializerProtocol = serializer()
-    if cipher is not None:
-        serde = EncryptedSerializer(_Sealing(cipher), serde)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite finds out that it may not write after the reply
-        connection = sqlite3.connect(path, check_same_thread=False)
-        saver = SqliteSaver(connection, serde=serde)
-        saver.setup()
-    except (sqlite3.Error, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SetupError(f"the conversations in {path} cannot be opened ({reason}): is the file writable?") from None
-    return saver

@@ -117,6 +117,10 @@ class Settings(BaseSettings):
     memory_url: str | None = None
     """Address of a Chroma server (`chroma run`) that keeps the memory; by default it lies under `home`."""
 
+    threads_url: SecretStr | None = None
+    """Address of a PostgreSQL database that keeps the conversations, "postgresql://USER:PASSWORD@HOST/NAME", where
+    several agents share them; by default they lie under `home`."""
+
     memory_apart: bool = False
     """Keep the memory under `home` open in a process of its own, so that nobody waits while it writes: for many people
     at once. `emox serve` does so anyway, except on Windows."""
@@ -177,6 +181,14 @@ class Settings(BaseSettings):
 
     discord_token: SecretStr | None = None
     """Token of a bot of Discord."""
+
+    @property
+    def elsewhere(self) -> str | None:
+        """What of all that is kept lies with servers, whose files cannot be searched from here."""
+        named = [self.memory_url] if self.memory_url else []
+        if self.threads_url:
+            named.append("the database of conversations")
+        return " and ".join(named) or None
 
     @classmethod
     def settings_customise_sources(

@@ -34,9 +34,10 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.care import Consent
+from agent.conversations import serializer
 from agent.edge import main_guard
 from agent.nodes import Ears
-from agent.opening import open_speaker, serializer
+from agent.opening import open_speaker
 from agent.sentences import split_sentences
 from agent.session import Agent
 from agent.settings import load_settings

@@ -35,8 +35,8 @@ from model.device import on_device
 from model.engine import LocalModel
 from model.fused import FEW_ROWS
 from model.processor import Processor
-from model.rounds import Pass
-from model.types import ModelCard, ReplyBrief, Thought
+from model.rounds import Pass, Room
+from model.types import Busy, ModelCard, ReplyBrief, Thought
 from perception.types import Faces, Frames, Speech, UserTurn
 from training.benches import find
 from training.evaluate import chosen
@@ -289,6 +289,20 @@ def throughput(model: LocalModel, n: int) -> dict[str, float]:
     return {"tokens_per_s": sum(counts) / took, "first_word_ms": 1000 * statistics.median(firsts or [0.0]), "s": took}
 
 
+def refused(model: LocalModel, n: int = 20) -> float:
+    """Milliseconds until somebody is told that the model answers as many as it may; the longest of `n`."""
+    full = LocalModel(model.model, model.processor, model.card, room=Room(requests=0))
+    waits = []
+    for _ in range(n):
+        started = time.perf_counter()
+        try:
+            full.attend(UserTurn(SAID[0]))
+        except Busy:
+            waits.append(1000 * (time.perf_counter() - started))
+    assert len(waits) == n, "whoever is too many is told so"
+    return max(waits)
+
+
 def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
     """What speed costs the default on a CPU, on replies that people gave in EmpatheticDialogues (validation).
 
@@ -395,6 +409,8 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
     for n in options.concurrent:
         facts["throughput"][n] = throughput(model, n)
         tell(f"{n} replies at once: {facts['throughput'][n]}")
+    facts["refused_ms"] = refused(model)
+    tell(f"told that it is busy after {facts['refused_ms']:.2f} ms")
     if options.device == "cuda":
         facts["peak_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20
     else:

@@ -24,9 +24,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from rich.console import Console
 from rich.table import Table
 
+from agent.conversations import serializer
 from agent.edge import main_guard
 from agent.nodes import Ears
-from agent.opening import open_agent, serializer
+from agent.opening import open_agent
 from agent.plan import plan_reply, think
 from agent.session import Agent
 from agent.settings import Settings, load_settings

@@ -34,9 +34,10 @@ from pipecat.workers.runner import WorkerRunner
 from rich.console import Console
 
 from agent.care import Consent
+from agent.conversations import open_checkpoints
 from agent.edge import main_guard
 from agent.nodes import Ears
-from agent.opening import open_agent, open_checkpoints, open_ears
+from agent.opening import open_agent, open_ears
 from agent.session import Agent
 from agent.settings import load_settings
 from agent.voice.clips import ClipTransport

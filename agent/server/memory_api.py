@@ -126,7 +126,7 @@ def correct(id: str, correction: Correction, host: TheHost, user: User) -> Any:
 @router.post("/forget", response_model=inspection.ForgottenDocument, summary="Forget for good, and prove it")
 async def forget(wish: Forgetting, host: TheHost, user: User) -> Any:
     """Every file of the agent is searched for what was said afterwards."""
-    return JSONResponse(inspection.forgotten(user, await host.forget(user, **_chosen(wish)), None))
+    return JSONResponse(inspection.forgotten(user, await host.forget(user, **_chosen(wish)), host.elsewhere))
 
 
 @router.post("/forget/preview", response_model=Preview, summary="How much that would be")

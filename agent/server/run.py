@@ -99,6 +99,7 @@ def app_of(
         most=settings.consent.as_consent(),
         at_once=settings.turns_at_once,
         waiting=settings.turns_waiting,
+        elsewhere=settings.elsewhere,
     )
     access = Access(
         people, alone=user, hosts=[*hosts, *settings.hosts], origins=settings.origins, a_minute=settings.turns_a_minute

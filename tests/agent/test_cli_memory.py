@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent import cli, opening
-from agent.forgetting import forget_dialogues
+from agent import cli, conversations, opening
+from agent.conversations import forget_dialogues
 from agent.settings import load_settings
 from agent.state import checkpoint_id
 from memory.chroma import ChromaStore
@@ -144,7 +144,7 @@ def test_a_memory_moves_to_another_machine(emox, tmp_path, monkeypatch):
 
 def test_forgetting_asks_chooses_and_proves(emox, home):
     with agent_of(
-        store=open_store(load_settings()), checkpointer=opening.open_checkpoints(home / "threads.sqlite")
+        store=open_store(load_settings()), checkpointer=conversations.open_checkpoints(home / "threads.sqlite")
     ) as a:
         said = a.ask(SECRET, user="me")
         a.ask("I am sad about my cat.", user="me", thread="cat")
@@ -224,7 +224,7 @@ def test_what_is_older_than_it_may_be_kept_is_forgotten(home):
     from agent.forgetting import expire
 
     remember(days_ago(100, "old", SECRET), days_ago(2, "new", "I am fine"))
-    saver = opening.open_checkpoints(home / "threads.sqlite")
+    saver = conversations.open_checkpoints(home / "threads.sqlite")
     store = open_store(load_settings())
     assert expire(store, saver, 30) == 1
     assert [episode.id for episode in store.list("me")] == ["new"]
@@ -238,7 +238,7 @@ def test_an_encrypted_home_holds_no_words_at_all(emox, home, monkeypatch):
     key = json.loads(emox("key", "--json")[1])["key"]
     monkeypatch.setenv("EMOX_MEMORY_KEY", key)
     settings = load_settings()
-    checkpoints = opening.open_checkpoints(home / "threads.sqlite", opening.open_cipher(settings))
+    checkpoints = conversations.open_checkpoints(home / "threads.sqlite", opening.open_cipher(settings))
     with agent_of(store=open_store(settings), checkpointer=checkpoints) as agent:
         agent.ask(SECRET)
         agent.ask("I am still sad.")
@@ -253,7 +253,7 @@ def test_an_encrypted_home_holds_no_words_at_all(emox, home, monkeypatch):
 
 
 def test_a_forgotten_dialogue_leaves_no_free_page_behind(home):
-    saver = opening.open_checkpoints(home / "threads.sqlite")
+    saver = conversations.open_checkpoints(home / "threads.sqlite")
     saver.conn.execute("pragma secure_delete = off")  # as SQLite is built in most places
     with agent_of(checkpointer=saver) as agent:
         for user in ("me", "bob"):

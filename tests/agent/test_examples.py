@@ -12,7 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 import agent.studio
 from agent.connectors.desk import Desk
 from agent.connectors.inbox import Inbox
-from agent.opening import serializer
+from agent.conversations import serializer
 from agent.state import PERSISTED
 from examples.connector import Letters
 from examples.embed import talk

@@ -14,6 +14,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agent.care import Consent
+from agent.conversations import open_checkpoints, serializer
 from agent.events import (
     Finished,
     Heard,
@@ -28,7 +29,6 @@ from agent.events import (
     Understood,
 )
 from agent.nodes import N_RECALLED, SCREENED_EPISODES, Ears, NothingPerceived
-from agent.opening import open_checkpoints, serializer
 from agent.session import Agent
 from agent.settings import SetupError
 from agent.speech import STYLES, Audio, write_wav

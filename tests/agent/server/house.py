@@ -18,9 +18,9 @@ pytest.importorskip("prometheus_client", reason="prometheus-client is not instal
 import uvicorn
 
 from agent.care import Consent
+from agent.conversations import open_checkpoints
 from agent.host import Host
 from agent.nodes import Ears
-from agent.opening import open_checkpoints
 from agent.people import People
 from agent.server.access import Access
 from agent.server.app import make_app
