@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -79,7 +79,7 @@ def open_database(url: str, cipher: Cipher | None = None) -> PostgresSaver:
         with psycopg.connect(url, autocommit=True, connect_timeout=round(_PATIENCE_S)) as alone:
             while not alone.execute("select pg_try_advisory_lock(%s)", [_SETUP]).fetchone()[0]:  # type: ignore[index]
                 time.sleep(0.1)  # to wait in the database would hold up the other, which makes indexes concurrently
-            pool = ConnectionPool(
+            pool: Any = ConnectionPool(
                 url, min_size=1, max_size=_CONNECTIONS, kwargs=options, timeout=_PATIENCE_S, open=True
             )
             saver = PostgresSaver(pool, serde=_serde(cipher))
@@ -106,7 +106,8 @@ def forget_dialogues(conversations: Conversations, user: str, threads: Iterable[
             conversations.conn.execute("vacuum")
             conversations.conn.execute("pragma wal_checkpoint(truncate)")
     elif names:
-        with conversations.conn.connection() as connection:  # type: ignore[union-attr]  # ours is a pool
+        pool: Any = conversations.conn
+        with pool.connection() as connection:
             connection.execute("vacuum checkpoints, checkpoint_blobs, checkpoint_writes")
 
 
@@ -120,8 +121,9 @@ def _known(conversations: Conversations) -> list[str]:
     if isinstance(conversations, SqliteSaver):
         with conversations.lock:  # turns of other people may run
             return [name for (name,) in conversations.conn.execute(asked)]
-    with conversations.conn.connection() as connection:  # type: ignore[union-attr]  # ours is a pool
-        return [row["thread_id"] for row in connection.execute(asked)]  # type: ignore[call-overload]  # dict_row
+    pool: Any = conversations.conn
+    with pool.connection() as connection:
+        return [row["thread_id"] for row in connection.execute(asked)]
 
 
 def _serde(cipher: Cipher | None) -> SerializerProtocol:

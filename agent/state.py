@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
+from langgraph.channels import UntrackedValue
+
 from memory.types import Recalled, RecalledFact, RecallPolicy, Recollection
 from model.types import Affect, Evidence, Thought, Understanding, Utterance
 from perception.types import Absence, Modality, UserTurn
@@ -40,14 +42,15 @@ class TurnState(TypedDict, total=False):
     """One turn as the graph sees it; `dialogue` and `distressed` carry over to the thread's next turn.
 
     Only `remember` writes those two, so a turn that is given up before leaves nothing behind. `distressed` counts the
-    turns in a row, up to the last one remembered, on which the person was in distress.
+    turns in a row, up to the last one remembered, on which the person was in distress. What is said is not kept beside
+    the dialogue: a checkpoint in PostgreSQL would hold plain strings in clear, whatever the key.
     """
 
     user: str
     thread_id: str
     turn_id: str
     dialogue: Annotated[list[Utterance], keep_latest]
-    text: str
+    text: Annotated[str, UntrackedValue]
     modalities: tuple[Modality, ...]
     affect: Affect | None
     screening: Screening | None
@@ -56,7 +59,7 @@ class TurnState(TypedDict, total=False):
     distressed: int
     plan: Plan | None
     thought: Thought | None
-    reply: str
+    reply: Annotated[str, UntrackedValue]
     cut_short: bool
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from langgraph.checkpoint.sqlite import SqliteSaver
 
 from agent.conversations import forget_dialogues, open_checkpoints, open_database
 from agent.settings import SetupError
@@ -16,6 +17,7 @@ from examples.many_processes import House, Starter, postgres, program, running
 from memory.cipher import Cipher, new_key
 from model.weights import MissingWeights, locate
 from tests.agent.test_graph import agent_of
+from tests.fakes import FakeModel
 
 SECRET = "The stolen necklace lies below the old pear tree."
 
@@ -30,6 +32,7 @@ def folder():
     except SystemExit as missing:
         pytest.skip(str(missing))
     with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
         yield Path(made)
 
 
@@ -88,14 +91,31 @@ def test_only_what_is_to_be_forgotten_goes(opened):
     forget_dialogues(saver, "anna", None)
 
 
-def test_with_a_key_nothing_is_kept_in_clear(opened, url):
+def kept(saver):
+    """All that the tables hold, as bytes."""
+    tables = ("checkpoints", "writes" if isinstance(saver, SqliteSaver) else "checkpoint_writes", "checkpoint_blobs")
+    if isinstance(saver, SqliteSaver):
+        rows = [row for table in tables[:2] for row in saver.conn.execute(f"select * from {table}")]
+    else:
+        with saver.conn.connection() as connection:
+            rows = [row.values() for table in tables for row in connection.execute(f"select * from {table}")]
+    return b"".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row)
+
+
+def test_with_a_key_nothing_is_kept_in_clear(opened):
     saver = opened(Cipher(new_key()))
-    with agent_of(checkpointer=saver) as agent:
+    with agent_of(FakeModel("I keep it to myself."), checkpointer=saver) as agent:
         agent.ask(SECRET, user="ann", thread="t")
-    assert dialogue(saver, "ann", "t")[0] == SECRET
-    plain = opened()
-    with pytest.raises(Exception, match=r"(?i)encrypt|fernet|cipher|unpack|type"):
-        dialogue(plain, "ann", "t")
+    assert dialogue(saver, "ann", "t") == [SECRET, "I keep it to myself."]
+    assert b"ann" in kept(saver)
+    assert not [word for word in (b"necklace", b"to myself") if word in kept(saver)]
+
+
+def test_any_character_can_be_said(opened):
+    saver = opened()
+    with agent_of(FakeModel("\0 yes, \N{CRYING CAT FACE}."), checkpointer=saver) as agent:
+        said = agent.ask("It fell \t\x07 off.", user="ann", thread="t")
+    assert dialogue(saver, "ann", "t") == [said.transcript, said.reply]
 
 
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url):
@@ -115,9 +135,12 @@ def test_whoever_talked_with_one_agent_goes_on_with_the_other_when_it_is_killed(
     (folder / "many").mkdir()
     with running(folder / "many", checkpoint(tmp_path, "1")) as house, httpx.Client(timeout=120) as http:
 
+        def logs():
+            return [path.read_text()[-3000:] for path in sorted((folder / "many").glob("agent-*.log"))]
+
         def say(agent, thread, text):
             answer = http.post(f"{agent}/api/turns", json={"text": text, "thread": thread, "stream": False})
-            assert answer.status_code == 200, answer.text
+            assert answer.status_code == 200, (answer.text, logs())
             return answer.json()["reply"]
 
         one, two = house.agents
