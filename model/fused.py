@@ -65,7 +65,8 @@ class Products:
 def packed(module: nn.Module, name: str) -> nn.Module:
     """Replace a linear layer of a module by a packed one, where it can be; returns what stands there now."""
     layer = getattr(module, name)
-    if layer.weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    multiplies_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if layer.weight.dtype == torch.bfloat16 and multiplies_bf16:
         setattr(module, name, PackedLinear(layer))
     return getattr(module, name)
 
@@ -107,7 +108,7 @@ class FusedLlama:
         if not is_fusible(lm):
             raise ValueError(f"{type(lm).__name__} is no plain Llama on a CPU, so its steps stay with transformers")
         self._rotary = lm.model.rotary_emb
-        self._width = lm.config.hidden_size // lm.config.num_attention_heads
+        self._width = lm.model.layers[0].self_attn.head_dim
         self._layers = [
             _Layer(
                 Norm(layer.input_layernorm),
