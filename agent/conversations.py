@@ -84,6 +84,8 @@ def open_database(url: str, cipher: Cipher | None = None) -> PostgresSaver:
             )
             saver = PostgresSaver(pool, serde=_serde(cipher))
             saver.setup()
+    except psycopg.ProgrammingError:  # whose words would quote the address, password and all
+        raise SetupError("EMOX_THREADS_URL is no address such as postgresql://USER:PASSWORD@HOST/NAME") from None
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SetupError(f"the database of conversations cannot be used: {reason}") from None

@@ -147,7 +147,8 @@ class Rows:
         """Token ids, positions and whether they count, (3, B) -> likeliest tokens and the bits of their logits, int32
         (2, B, N_CANDIDATES).
         """
-        tokens, logits = self._forward(*fed, n_slots)
+        with attending(self.lm, _ATTENTION):  # out of what is compiled
+            tokens, logits = self._forward(*fed, n_slots)
         return torch.stack([tokens.int(), logits.view(torch.int32)])
 
     def _candidates(self, tokens: Tensor, positions: Tensor, counts: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
@@ -168,16 +169,15 @@ class Rows:
         return _likeliest(logits)
 
     def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
-        with attending(self.lm, _ATTENTION):
-            return self.lm.model(
-                inputs_embeds=embeddings[:, None],
-                position_ids=positions[:, None],
-                use_cache=False,
-                at=positions,
-                keys=self._keys,
-                values=self._values,
-                unseen=unseen,
-            ).last_hidden_state[:, 0]
+        return self.lm.model(
+            inputs_embeds=embeddings[:, None],
+            position_ids=positions[:, None],
+            use_cache=False,
+            at=positions,
+            keys=self._keys,
+            values=self._values,
+            unseen=unseen,
+        ).last_hidden_state[:, 0]
 
     def _fused(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
         assert self.llama is not None

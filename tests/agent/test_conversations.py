@@ -122,6 +122,9 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(url):
     with pytest.raises(SetupError, match="the database of conversations cannot be used") as refused:
         open_database("postgresql://emox:geheim@127.0.0.1:1/postgres")
     assert "geheim" not in str(refused.value)
+    with pytest.raises(SetupError, match="EMOX_THREADS_URL is no address such as") as refused:
+        open_database("emox:geheim@somewhere")
+    assert "geheim" not in str(refused.value)
 
 
 @pytest.mark.weights

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from model.branches import BranchCache, Passes, run_together
 from model.build import LANGUAGE_MODELS
+from model.fused import FusedLlama
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +110,23 @@ def test_passes_of_fixed_sizes_equal_packed_ones(lm, seed):
     torch.testing.assert_close(sized.row(branches[-1]), packed.row(branches[-1]), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @torch.no_grad()
-def test_several_caches_share_a_pass_and_see_only_themselves(lm):
+def test_several_caches_share_a_pass_and_see_only_themselves(lm, fused):
+    asked, llama = [], FusedLlama(lm) if fused else None
+
+    def read(*given):
+        asked.append(given)
+        return llama(*given)
+
     sequences = {0: [5, 6], 2: [9, 8, 7, 6]}
     caches = [BranchCache(lm.model) for _ in range(3)]
     for _ in range(2):
         for number in (0, 2):
             caches[number].append(0, embed(lm, sequences[number]))
-        together = run_together(caches)
+        together = run_together(caches, read if fused else None)
     assert together[1] == {}
+    assert len(asked) == 2 * fused
     for number in (0, 2):
         expected = straight(lm, sequences[number] * 2)[-len(sequences[number]) :]
         torch.testing.assert_close(together[number][0], expected, rtol=0, atol=1e-6)
