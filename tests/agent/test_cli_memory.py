@@ -186,6 +186,8 @@ def test_a_server_s_files_are_said_not_to_have_been_searched(emox, monkeypatch):
     monkeypatch.setenv("EMOX_MEMORY_URL", "http://somewhere:8000")  # the store of these tests is a folder all the same
     assert json.loads(emox("forget", "--id", "a", "--yes", "--json")[1])["proof"]["not_searched"].endswith(":8000")
     assert "were not searched" in emox("forget", "--all", "--yes")[1]
+    monkeypatch.setenv("EMOX_THREADS_URL", "postgresql://emox:geheim@somewhere/emox")
+    assert load_settings().elsewhere == "http://somewhere:8000 and the database of conversations"
 
 
 def test_a_key_is_taken_from_the_keyring_only_when_asked(home, monkeypatch):
