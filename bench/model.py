@@ -30,13 +30,16 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.branches import BranchCache, run_together
-from model.build import VARIANTS, compose, load
+from model.build import NANO_EMOX_EMBEDDED, VARIANTS, compose, load, merged_language_model
 from model.device import on_device
 from model.engine import LocalModel
 from model.fused import FEW_ROWS
+from model.manifest import embedded_checkpoint
+from model.nano_emox import NanoEmoX
 from model.processor import Processor
 from model.rounds import Pass, Room
 from model.types import Busy, ModelCard, ReplyBrief, Thought
+from model.weights import WEIGHTS, locate
 from perception.types import Faces, Frames, Speech, UserTurn
 from training.benches import find
 from training.evaluate import chosen
@@ -73,8 +76,6 @@ def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool
 
         return tiny_model()
     if variant == "nano_emox_embedded":
-        from model.weights import locate
-
         return load(locate("smollm2"), device=device)
     config = VARIANTS[variant]
     torch.manual_seed(0)
@@ -83,8 +84,6 @@ def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool
         model = compose(config, lora=False)
     torch.set_default_dtype(torch.float32)
     if tokenizer is None:
-        from model.weights import locate
-
         tokenizer = locate("smollm2")
     words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     processor = Processor(words, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
@@ -106,11 +105,9 @@ def clip(number: int) -> UserTurn:
 
 @on_device
 def plain(model: LocalModel) -> Any:
-    """The language model as transformers has it: the default's in bf16 alone, without our int8."""
+    """The language model as transformers has it: the default's in bf16 alone, without few bits."""
     if model.card.variant != "nano_emox_embedded":
         return model.model.lm
-    from model.weights import locate
-
     return AutoModelForCausalLM.from_pretrained(locate("smollm2"), dtype=torch.bfloat16, local_files_only=True)
 
 
@@ -164,8 +161,10 @@ def prefill(model: LocalModel, device: str, n_tokens: int = 200) -> dict[str, fl
 
 def layers(model: LocalModel) -> int:
     """Weights of the language model's products, without embeddings and head."""
-    products = (one for one in model.model.lm.model.layers.modules() if hasattr(one, "in_features"))
-    return sum(one.in_features * one.out_features for one in products)
+    config = model.model.lm.config
+    width = config.hidden_size
+    attention = 2 * width * (width + width // config.num_attention_heads * config.num_key_value_heads)
+    return config.num_hidden_layers * (attention + 3 * width * config.intermediate_size)
 
 
 @on_device
@@ -188,8 +187,9 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
         model.rounds.rows.give_up(row)
     kv = cache.row(0)
     kept = kv.numel() * kv.element_size()
-    width = 1 if n_rows <= FEW_ROWS and not table.weight.is_cuda else 2  # int8 for few rows on a CPU
-    weights = width * layers(model) + 2 * table.num_embeddings * table.embedding_dim
+    few = n_rows <= FEW_ROWS and not table.weight.is_cuda  # on a CPU: four bits, and two scales for each 32 weights
+    weights = (0.625 if few else 2) * (layers(model) + (table.weight.numel() if few else 0))
+    weights += 0 if few else 2 * table.weight.numel()
     return {
         "tokens_per_s": n_rows / statistics.median(steps),
         "step_ms": 1000 * statistics.median(steps),
@@ -306,12 +306,13 @@ def refused(model: LocalModel, n: int = 20) -> float:
 def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
     """What speed costs the default on a CPU, on replies that people gave in EmpatheticDialogues (validation).
 
-    Perplexity of the replies over steps in int8 and over bf16, after the same prompts; the largest difference in the
-    probability of any emotion to passes as transformers makes them.
+    Perplexity of the replies over steps of few bits and over bf16, after the same prompts; the largest difference in
+    the probability of any emotion to passes as transformers makes them.
     """
-    llama = model.rounds.rows.llama
+    llama = model.rounds.llama
     assert llama is not None
-    plain = LocalModel(model.model, model.processor, model.card, model._scaling)
+    lm = merged_language_model(locate("smollm2"), embedded_checkpoint(), NANO_EMOX_EMBEDDED)
+    plain = LocalModel(NanoEmoX(lm), model.processor, model.card, model._scaling)
     quick_or_not: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
     apart = []
     for case in chosen(find("empathetic_dialogues", data).cases, n, seed=0):
@@ -325,7 +326,7 @@ def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
     return {
         "replies": n,
         "perplexity_bf16": perplexities[False],
-        "perplexity_int8": perplexities[True],
+        "perplexity_few_bits": perplexities[True],
         "ratio": perplexities[True] / perplexities[False],
         "labels_apart": max(apart),
     }
@@ -338,7 +339,7 @@ def answer_loss(model: LocalModel, read: Any, prompt: Sequence[int], answer: Seq
     table = model.model.lm.get_input_embeddings()
     cache = BranchCache(model.model.lm.model)
     cache.append(0, table(torch.tensor(prompt)))
-    first = run_together([cache], model.rounds.rows.llama)[0][0][-1:]
+    first = run_together([cache], model.rounds.llama)[0][0][-1:]
     cache.append(0, table(torch.tensor(answer[:-1])))
     states = torch.cat([first, run_together([cache], read)[0][0]])
     logits = model.model.lm.lm_head(states).float()
@@ -364,8 +365,6 @@ print(json.dumps({"tokens_per_s": statistics.median(rates[1:]), "version": llama
 
 def llama_cpp(python: str) -> dict[str, Any]:
     """Tokens a second of llama.cpp with the Q4_1 weights that ours were made from, after the same prompt."""
-    from model.weights import WEIGHTS
-
     (package,) = WEIGHTS["smollm2"].packages
     path = distribution(package.name).locate_file(package.path)
     told = subprocess.run(

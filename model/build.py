@@ -242,7 +242,9 @@ def load(
     checkpoint = checkpoint or embedded_checkpoint()
     manifest, config = known(checkpoint)
     lm_folder = checkpoint if manifest.merged else lm_folder
-    lm = merged_language_model(lm_folder, checkpoint, config)
+    lm = adapted_language_model(lm_folder, checkpoint, config)
+    fused = device == "cpu" and is_fusible(_inner(lm))
+    lm = _inner(lm) if fused else _merged(lm)
     file = checkpoint / BRANCHES_FILE
     state = load_file(file) if file.is_file() else {}
     model = compose(config, lm=lm, branches={name.split(".")[0] for name in state} & set(BRANCHES), lora=False)
@@ -255,7 +257,7 @@ def load(
         key: Scaling(*(tuple(s[k]) for k in ("labels", "weight", "bias"))) for key, s in manifest.scaling.items()
     }
     model = model.to(device)
-    local = LocalModel(model, processor, card, scaling, fused=is_fusible(model.lm))
+    local = LocalModel(model, processor, card, scaling, fused=fused)
     give_back_memory()
     return local
 
@@ -367,13 +369,27 @@ def variant_of(manifest: Manifest, checkpoint: Path) -> NanoEmoxConfig:
 
 def merged_language_model(lm_folder: Path, checkpoint: Path, config: NanoEmoxConfig) -> nn.Module:
     """The language model in bf16, with a checkpoint's adapters, if any, folded in, so that they cost nothing."""
+    return _merged(adapted_language_model(lm_folder, checkpoint, config))
+
+
+def adapted_language_model(lm_folder: Path, checkpoint: Path, config: NanoEmoxConfig) -> nn.Module:
+    """The language model in bf16, inside of a checkpoint's adapters, if it has any."""
     lm: nn.Module = AutoModelForCausalLM.from_pretrained(
         lm_folder, dtype=torch.bfloat16, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
     if not (checkpoint / "lora").is_dir():
         return lm
     check_adapters(checkpoint / "lora", config)
-    return PeftModel.from_pretrained(lm, str(checkpoint / "lora")).merge_and_unload()  # type: ignore[arg-type, return-value]
+    return PeftModel.from_pretrained(lm, str(checkpoint / "lora"), low_cpu_mem_usage=True)  # type: ignore[arg-type]
+
+
+def _inner(lm: nn.Module) -> nn.Module:
+    """The language model itself, whose layers may have adapters."""
+    return lm.get_base_model() if isinstance(lm, PeftModel) else lm
+
+
+def _merged(lm: nn.Module) -> nn.Module:
+    return lm.merge_and_unload() if isinstance(lm, PeftModel) else lm  # type: ignore[operator]
 
 
 def check_adapters(folder: Path, config: NanoEmoxConfig) -> None:

@@ -1,23 +1,27 @@
 """A Llama in few operations, for a CPU, which waits for weights to arrive and for Python between them.
 
-transformers computes a layer with some forty small operations around seven products. Here a norm is one operation, what
-attends is given by the caller, and weights lie as products read them: in oneDNN's blocks, and once more in int8 for
-steps of decoding, in which few rows share them. Labels are scored in passes and are bf16 throughout.
+transformers computes a layer with some forty small operations around seven products. Here there are four products, a
+norm is one operation, what attends is given by the caller, and weights lie as products read them: in bf16 in oneDNN's
+blocks, and once more in few bits for steps of decoding, in which few rows share them. Labels are scored in passes and
+are bf16 throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
+from .few_bits import Shortlist, few_bits, folded
+
 FEW_ROWS = 4
-"""Up to so many rows a step is int8; with more it is bound by arithmetic, where bf16 is faster."""
+"""Up to so many rows a step takes weights of few bits; with more it is bound by arithmetic, where bf16 is faster."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer, query (N, H, D), key and value (N, H_kv, D) -> what is attended to (N, H, D)."""
@@ -29,46 +33,40 @@ class PackedLinear(nn.Module):
     Otherwise each product would first rearrange it: of 40 rows a third of the time, of one half of it.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.in_features, self.out_features = layer.in_features, layer.out_features
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.data)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., K) -> (..., N)."""
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
 
 
-class Products:
-    """Linear layers of one module that read the same, also as one int8 product (one scale per output).
+def linear(weight: Tensor) -> nn.Module:
+    """A linear layer without bias, packed if it is in bf16 and the processor multiplies that."""
+    multiplies_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if weight.dtype == torch.bfloat16 and multiplies_bf16:
+        return PackedLinear(weight)
+    n, k = weight.shape
+    layer = nn.Linear(k, n, bias=False, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return layer
 
-    In bf16 on a processor that multiplies it, the layers are replaced by packed ones; others go on as they are.
+
+class Product:
+    """Linear layers of a module that read the same, as one product; quickly it is one of few bits.
+
+    Adapters of peft are folded in, or stand beside weights that came in four bits.
     """
 
     def __init__(self, module: nn.Module, *names: str) -> None:
-        layers: list[nn.Linear] = [getattr(module, name) for name in names]
-        weight = torch.cat([layer.weight.data for layer in layers])
-        self._widths = [layer.out_features for layer in layers]
-        self._int8 = None
-        if weight.dtype == torch.bfloat16:
-            scale = weight.float().abs().amax(1).clamp(min=1e-8) / 127
-            self._int8 = (weight.float() / scale[:, None]).round().to(torch.int8), scale.bfloat16()
-        self._layers = [packed(module, name) for name in names]
+        layers = [getattr(module, name) for name in names]
+        self._linear = linear(torch.cat([folded(layer) for layer in layers]))
+        self._quick = few_bits(layers) or self._linear
 
-    def __call__(self, x: Tensor, quick: bool) -> Sequence[Tensor]:
-        """X (N, K) -> (N, M) of each layer; what is quick may be int8."""
-        if self._int8 is not None and quick:
-            return torch._weight_int8pack_mm(x, *self._int8).split(self._widths, -1)
-        return [layer(x) for layer in self._layers]
-
-
-def packed(module: nn.Module, name: str) -> nn.Module:
-    """Replace a linear layer of a module by a packed one, where it can be; returns what stands there now."""
-    layer = getattr(module, name)
-    multiplies_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if layer.weight.dtype == torch.bfloat16 and multiplies_bf16:
-        setattr(module, name, PackedLinear(layer))
-    return getattr(module, name)
+    def __call__(self, x: Tensor, quick: bool) -> Tensor:
+        """X (N, K) -> (N, M)."""
+        return self._quick(x) if quick else self._linear(x)
 
 
 class Norm:
@@ -90,15 +88,15 @@ class Norm:
 @dataclass(frozen=True)
 class _Layer:
     before: Norm
-    qkv: Products
-    out: Products
+    qkv: Product
+    out: Product
     between: Norm
-    gate_up: Products
-    down: Products
+    gate_up: Product
+    down: Product
 
 
 class FusedLlama:
-    """The layers and the head of a Llama on a CPU, which is changed: its weights can be read no more, only used.
+    """The layers and the head of a Llama on a CPU; the layers are taken out of it, so that it can be read no more.
 
     Raises:
         ValueError: the language model is of another kind (see `is_fusible`).
@@ -108,38 +106,51 @@ class FusedLlama:
         if not is_fusible(lm):
             raise ValueError(f"{type(lm).__name__} is no plain Llama on a CPU, so its steps stay with transformers")
         self._rotary = lm.model.rotary_emb
+        config = lm.config
         self._width = lm.model.layers[0].self_attn.head_dim
-        self._layers = [
-            _Layer(
-                Norm(layer.input_layernorm),
-                Products(layer.self_attn, "q_proj", "k_proj", "v_proj"),
-                Products(layer.self_attn, "o_proj"),
-                Norm(layer.post_attention_layernorm),
-                Products(layer.mlp, "gate_proj", "up_proj"),
-                Products(layer.mlp, "down_proj"),
+        self._heads = config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads
+        self._layers = []
+        while lm.model.layers:  # one after the other, so that weights are never all there twice
+            layer = lm.model.layers.pop(0)
+            self._layers.append(
+                _Layer(
+                    Norm(layer.input_layernorm),
+                    Product(layer.self_attn, "q_proj", "k_proj", "v_proj"),
+                    Product(layer.self_attn, "o_proj"),
+                    Norm(layer.post_attention_layernorm),
+                    Product(layer.mlp, "gate_proj", "up_proj"),
+                    Product(layer.mlp, "down_proj"),
+                )
             )
-            for layer in lm.model.layers
-        ]
+        lm.model.forward = _taken
         self._norm = Norm(lm.model.norm)
-        packed(lm, "lm_head")
+        head = lm.lm_head.weight.data
+        self.shortlist = Shortlist(head) if Shortlist.shortens(head) else None
+        lm.lm_head = linear(head)
 
     def __call__(self, embeddings: Tensor, positions: Tensor, attend: Attend, *, quick: bool = False) -> Tensor:
         """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows."""
         x = embeddings.clone()
         cos, sin = (part[0, :, None] for part in self._rotary(x, position_ids=positions[None]))  # (N, 1, D)
-        half = self._width // 2
+        half, n_rotated = self._width // 2, sum(self._heads[:2])
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # with halves exchanged, (a, b) becomes (-b, a)
         for number, layer in enumerate(self._layers):
-            query, key, value = (part.unflatten(-1, (-1, self._width)) for part in layer.qkv(layer.before(x), quick))
-            query, key = (torch.addcmul(part * cos, part.roll(half, -1), sin) for part in (query, key))
-            x += layer.out(attend(number, query, key, value).flatten(1), quick)[0]
-            gate, up = layer.gate_up(layer.between(x), quick)
-            x += layer.down(F.silu(gate) * up, quick)[0]
+            qkv = layer.qkv(layer.before(x), quick).unflatten(-1, (-1, self._width))
+            turned = qkv[:, :n_rotated]
+            turned = torch.addcmul(turned * cos, turned.roll(half, -1), sin)
+            query, key = turned.split(self._heads[:2], 1)
+            x += layer.out(attend(number, query, key, qkv[:, n_rotated:]).flatten(1), quick)
+            gate, up = layer.gate_up(layer.between(x), quick).chunk(2, -1)
+            x += layer.down(F.silu(gate) * up, quick)
         return self._norm(x)
 
 
+def _taken(*_: Any, **__: Any) -> None:
+    raise RuntimeError("the layers of this model were taken by its fused form, which reads in its place")
+
+
 def is_fusible(lm: Any) -> bool:
-    """Whether a causal language model is a Llama without biases on a CPU, and none of its layers is adapted."""
+    """Whether a causal language model is a Llama without biases on a CPU; its layers may have adapters of peft."""
     return (
         type(lm) is LlamaForCausalLM
         and lm.lm_head.weight.device.type == "cpu"
@@ -150,4 +161,5 @@ def is_fusible(lm: Any) -> bool:
 
 def _linears(lm: Any) -> list[nn.Module]:
     inner = [module for layer in lm.model.layers for module in (*layer.self_attn.children(), *layer.mlp.children())]
-    return [module for module in (*inner, lm.lm_head) if hasattr(module, "weight")]
+    found = [module for module in (*inner, lm.lm_head) if hasattr(module, "weight")]
+    return [module.get_base_layer() if isinstance(module, LoraLayer) else module for module in found]

@@ -118,9 +118,10 @@ class Processor:
 
     def tokens_with(self, characters: str) -> frozenset[int]:
         """All tokens whose text holds one of `characters`."""
-        vocabulary = range(len(self.tokenizer))
-        texts = self.tokenizer.batch_decode([[token] for token in vocabulary])
-        return frozenset(token for token, text in zip(vocabulary, texts, strict=True) if set(text) & set(characters))
+        single = [[token] for token in range(len(self.tokenizer))]
+        texts = self.tokenizer.backend_tokenizer.decode_batch(single, skip_special_tokens=False)
+        wanted = set(characters)
+        return frozenset(token for token, text in enumerate(texts) if not wanted.isdisjoint(text))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of token ids."""

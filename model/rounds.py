@@ -98,11 +98,11 @@ class Rounds:
         self.device = model.lm.get_input_embeddings().weight.device
         on_gpu = self.device.type == "cuda"
         self.room = room or (ON_GPU if on_gpu else Room())
-        llama = FusedLlama(model.lm) if fused else None
-        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled, llama)
+        self.llama = FusedLlama(model.lm) if fused else None
+        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled, self.llama)
         self._model = model
         self._aside = torch.cuda.Stream() if on_gpu else None
-        self._run_passes = Passes(model.lm.model).run if on_gpu else partial(run_together, llama=llama)
+        self._run_passes = Passes(model.lm.model).run if on_gpu else partial(run_together, llama=self.llama)
         self._encoders = Graphs(self._encoded) if on_gpu and getattr(model.acoustic, "reads", "") != "speech" else None
 
     def serve(self, needs: Sequence[Any]) -> dict[int, Any]:

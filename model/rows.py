@@ -120,7 +120,7 @@ class Rows:
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
-        tokens, logits = _likeliest(self.lm.lm_head(state[None]).float())
+        tokens, logits = _likeliest(*self._logits(state[None]))
         return Candidates(tokens[0].cpu().numpy(), logits[0].cpu().numpy())
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
@@ -163,10 +163,17 @@ class Rows:
         mask = self._keys[0].new_zeros(later.shape)
         unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
         read = self._plain if self.llama is None else self._fused
-        logits = self.lm.lm_head(read(self.lm.get_input_embeddings()(tokens), positions, unseen)).float()
+        listed, logits = self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen))
+        seen = self._seen[:n] if listed is None else self._seen[:n].index_select(1, listed)
         penalty = self._penalty[:n, None]
-        logits = torch.where(self._seen[:n], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-        return _likeliest(logits)
+        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        return _likeliest(listed, logits)
+
+    def _logits(self, hidden: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Tokens (C,), or None for all of them, and their logits (B, C) after hidden states (B, D)."""
+        if self.llama is not None and self.llama.shortlist is not None and len(hidden) <= FEW_ROWS:
+            return self.llama.shortlist(hidden, N_CANDIDATES)
+        return None, self.lm.lm_head(hidden).float()
 
     def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
         return self.lm.model(
@@ -212,9 +219,10 @@ class Rows:
                 parts[layer][:rows, :, :slots] = part
 
 
-def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    values, tokens = logits.topk(min(N_CANDIDATES, logits.shape[-1]), dim=-1)
-    return tokens, values
+def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest of some tokens (C,), or of all, by their logits (B, C): both (B, N_CANDIDATES)."""
+    values, at = logits.topk(min(N_CANDIDATES, logits.shape[-1]), dim=-1)
+    return at if tokens is None else tokens[at], values
 
 
 def _attend(

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from torch import nn
 
 from model.engine import Cause, LocalModel
-from model.nano_emox import NanoEmoX
 from model.types import EMOTIONS, SENTIMENTS, STRATEGIES, AffectModel, ReplyBrief, Thought
 from model.weights import locate
 from perception.errors import MediaError
@@ -71,7 +71,7 @@ class Asking:
     model: Asked
     seed: int = 7
     wheels: Path | None = None
-    untuned: Callable[[], NanoEmoX] | None = None
+    untuned: Callable[[], nn.Module] | None = None
 
 
 @dataclass
@@ -250,7 +250,7 @@ def replies(asking: Asking) -> Scores:
         thought = Thought(understanding.scenario, felt, understanding.cause, goal)
         own.append("".join(model.empathize(prefix, ReplyBrief(thought))).strip())
         told = reply_ids(model.processor, case.text, case.history, thought, case.reference)
-        losses["tuned"].append(reply_loss(model.model, *told))
+        losses["tuned"].append(reply_loss(model.model.lm, *told, model.rounds.llama))
         if plain is not None:
             losses["untuned"].append(reply_loss(plain, *told))
         right.append(TO_OURS.get(felt) == case.gold.get("emotion", ""))

@@ -23,7 +23,6 @@ from model.build import (
     read_manifest,
 )
 from model.engine import LocalModel
-from model.nano_emox import NanoEmoX
 from model.weights import locate
 
 from .asking import KINDS, Asked, Asking, EvaluationError
@@ -42,7 +41,7 @@ def evaluate(
     *,
     limit: int | None = None,
     seed: int = 7,
-    untuned: Callable[[], NanoEmoX] | None = None,
+    untuned: Callable[[], nn.Module] | None = None,
 ) -> dict[str, Any]:
     """Ask a model all cases of a split and score the answers.
 
@@ -93,7 +92,7 @@ def chosen(cases: Sequence[T], limit: int | None, seed: int) -> list[T]:
     return [cases[i] for i in sorted(random.Random(seed).sample(range(len(cases)), limit))]
 
 
-def load_models(checkpoint: Path | None = None) -> tuple[LocalModel, Callable[[], NanoEmoX]]:
+def load_models(checkpoint: Path | None = None) -> tuple[LocalModel, Callable[[], nn.Module]]:
     """A checkpoint of the embedded variant, ready to be asked, and what gives its language model without it.
 
     Raises:
@@ -108,9 +107,8 @@ def load_models(checkpoint: Path | None = None) -> tuple[LocalModel, Callable[[]
         )
     folder = locate("smollm2")
 
-    def untuned() -> NanoEmoX:
-        lm: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
-        return NanoEmoX(lm).eval()
+    def untuned() -> nn.Module:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
 
     return load(folder, checkpoint), untuned
 

@@ -1,4 +1,5 @@
 import random
+from copy import deepcopy
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_passes_of_fixed_sizes_equal_packed_ones(lm, seed):
 @pytest.mark.parametrize("fused", [False, True])
 @torch.no_grad()
 def test_several_caches_share_a_pass_and_see_only_themselves(lm, fused):
-    asked, llama = [], FusedLlama(lm) if fused else None
+    asked, llama = [], FusedLlama(deepcopy(lm)) if fused else None
 
     def read(*given):
         asked.append(given)

@@ -1,11 +1,14 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
 from model.adapters import add_lora
+from model.branches import BranchCache, run_together
 from model.build import LANGUAGE_MODELS
 from model.config import LoraSettings
-from model.fused import FusedLlama, Norm, Products, is_fusible
+from model.fused import FusedLlama, Norm, Product, is_fusible
 
 
 def llama(dtype):
@@ -13,50 +16,55 @@ def llama(dtype):
     return LANGUAGE_MODELS["tiny-llama"]().to(dtype).eval()
 
 
+def adapted(dtype, rank=4):
+    """A tiny Llama inside of adapters that do something."""
+    lm = add_lora(llama(dtype), LoraSettings(rank=rank)).get_base_model()
+    for name, parameter in lm.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+    return lm.eval()
+
+
 def layers(dtype=torch.bfloat16, **widths):
     torch.manual_seed(0)
-    return nn.ModuleDict({name: nn.Linear(64, width, bias=False) for name, width in widths.items()}).to(dtype)
-
-
-def products(module):
-    """Over all of its layers, which a module of transformers has as attributes."""
-    for name, layer in module.items():
-        setattr(module, name, layer)
-    return Products(module, *module)
+    module = nn.Module()
+    for name, width in widths.items():
+        setattr(module, name, nn.Linear(64, width, bias=False).to(dtype))
+    return module
 
 
 @torch.no_grad()
 def test_quick_products_are_close_to_bf16_and_others_are_that():
     module, x = layers(one=48, two=16), torch.randn(5, 64).bfloat16()
-    exact = [layer(x) for layer in module.values()]
-    asked = products(module)
-    for found, quick, expected in zip(asked(x, False), asked(x, True), exact, strict=True):
-        torch.testing.assert_close(found, expected)
-        assert not torch.equal(quick, expected)
-        assert (quick - expected).float().norm() / expected.float().norm() < 0.02
+    expected = torch.cat([module.one(x), module.two(x)], -1)
+    asked = Product(module, "one", "two")
+    torch.testing.assert_close(asked(x, False), expected)
+    quick = asked(x, True)
+    assert not torch.equal(quick, expected)
+    assert (quick - expected).float().norm() / expected.float().norm() < 0.02
 
 
 @torch.no_grad()
-def test_quick_rows_come_to_the_same_whoever_is_beside_them():
-    asked, x = products(layers(one=48)), torch.randn(4, 64).bfloat16()
-    assert torch.equal(asked(x, True)[0], torch.cat([asked(row[None], True)[0] for row in x]))
-
-
-@torch.no_grad()
-def test_layers_of_other_types_stay_as_they_are():
+def test_layers_of_other_types_are_never_of_few_bits():
     module, x = layers(torch.float32, one=48, two=16), torch.randn(1, 64)
-    exact = [layer(x) for layer in module.values()]
-    for found, expected in zip(products(module)(x, True), exact, strict=True):
-        assert torch.equal(found, expected)
-    assert [type(layer) for layer in module.values()] == [nn.Linear, nn.Linear]
+    expected = torch.cat([module.one(x), module.two(x)], -1)
+    asked = Product(module, "one", "two")
+    for quick in (False, True):
+        torch.testing.assert_close(asked(x, quick), expected)
 
 
+@pytest.mark.parametrize("make", [llama, adapted])
 @torch.no_grad()
-def test_a_fused_model_still_reads_as_before():
-    lm, ids = llama(torch.bfloat16), torch.tensor([[1, 2, 3, 40, 41]])
-    before = lm(input_ids=ids).logits
-    FusedLlama(lm)
-    torch.testing.assert_close(lm(input_ids=ids).logits, before)
+def test_a_fused_model_reads_as_transformers_do_adapters_included(make):
+    lm, ids = make(torch.float64), torch.tensor([[1, 2, 3, 40, 41, 300]])
+    cache, embeddings = BranchCache(lm.model), lm.get_input_embeddings()(ids)[0]
+    expected = lm(input_ids=ids).logits[0]
+    own = deepcopy(lm)
+    fused = FusedLlama(own)
+    cache.append(0, embeddings)
+    found = own.lm_head(run_together([cache], fused)[0][0])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert not own.model.layers
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
@@ -70,10 +78,10 @@ def test_a_norm_is_the_one_of_transformers(size):
 
 def test_only_plain_llamas_on_a_cpu_are_fused():
     assert is_fusible(llama(torch.bfloat16))
-    adapted = add_lora(llama(torch.float32), LoraSettings(rank=2))
+    assert is_fusible(adapted(torch.float32))
     biased = llama(torch.float32)
     biased.model.layers[0].self_attn.q_proj = nn.Linear(32, 32)
-    for other in (adapted, adapted.base_model.model, biased, nn.Linear(2, 2)):
+    for other in (add_lora(llama(torch.float32), LoraSettings(rank=2)), biased, nn.Linear(2, 2)):
         assert not is_fusible(other)
         with pytest.raises(ValueError, match="steps stay with transformers"):
             FusedLlama(other)

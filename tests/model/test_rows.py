@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,12 @@ def read(lm, ids):
     return cache
 
 
+def rows_over(lm, limit, max_slots, fused):
+    """Rows over the model, or over its fused form."""
+    own = deepcopy(lm)
+    return Rows(own, limit, max_slots, llama=FusedLlama(own) if fused else None)
+
+
 def check(lm, sequence, candidates):
     """That they are the likeliest tokens after a whole sequence, read in one pass."""
     logits = lm(input_ids=torch.tensor([sequence])).logits[0, -1].float()
@@ -36,7 +44,7 @@ def check(lm, sequence, candidates):
 @given(data=st.data())
 def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
     """Whoever comes, goes and rests in between."""
-    rows, sequences = Rows(lm, 4, 400, llama=FusedLlama(lm) if fused else None), {}
+    rows, sequences = rows_over(lm, 4, 400, fused), {}
     tokens = st.integers(0, 299)
     for _ in range(data.draw(st.integers(1, 12))):
         if rows.n_free and (not sequences or data.draw(st.booleans())):
@@ -60,7 +68,7 @@ def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
 def test_the_first_candidates_come_from_the_last_state(lm, fused):
     cache = BranchCache(lm.model)
     states = cache.extend({0: lm.get_input_embeddings()(torch.tensor([5, 6, 7]))})
-    check(lm, [5, 6, 7], Rows(lm, 1, 100, llama=FusedLlama(lm) if fused else None).first(states[0][-1]))
+    check(lm, [5, 6, 7], rows_over(lm, 1, 100, fused).first(states[0][-1]))
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from model.nano_emox import NanoEmoX
 from tests.model.tiny import tiny_model
 from tests.perception.clips import make_clip
 from tests.training.corpora import ScriptedModel, dialogue, make_faces, make_voices, write_lines, write_table
@@ -228,7 +227,7 @@ def test_replies_are_measured_beside_those_of_people(tmp_path):
     write_lines(tmp_path / "dialogues_test.jsonl", rows)
     model = tiny_model(modalities=("text",))
     split = find("empathetic_dialogues", tmp_path, "test")
-    result = evaluate(split, model, untuned=lambda: NanoEmoX(model.model.lm))
+    result = evaluate(split, model, untuned=lambda: model.model.lm)
     metrics = result["metrics"]
     assert metrics["perplexity_ratio"] == pytest.approx(1)  # the same model on both sides
     assert result["groups"]["untuned"]["perplexity"] == pytest.approx(metrics["perplexity"])

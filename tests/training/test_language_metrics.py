@@ -22,7 +22,7 @@ def test_the_loss_of_a_reply_is_that_of_its_tokens_after_the_prompt():
     """Against the log-probabilities of one plain forward pass."""
     model, processor = tiny_model(), tiny_processor()
     history = (Utterance("user", "hi"), Utterance("assistant", "hello"))
-    nats, n_tokens = reply_loss(model.model, *reply_ids(processor, "my cat", history, THOUGHT, "oh no"))
+    nats, n_tokens = reply_loss(model.model.lm, *reply_ids(processor, "my cat", history, THOUGHT, "oh no"))
 
     thought = p.THOUGHT.format(scenario="a cat ran away", emotion="sad", cause="she ran away", goal="comfort them")
     prompt = processor.header_ids() + processor.prefix_ids({}, "my cat", history)
@@ -39,7 +39,7 @@ def test_an_untrained_model_finds_every_token_equally_likely():
     model = tiny_model()
     with torch.no_grad():
         model.model.lm.lm_head.weight.zero_()
-    nats, n_tokens = reply_loss(model.model, *reply_ids(model.processor, "my cat", (), THOUGHT, "oh no"))
+    nats, n_tokens = reply_loss(model.model.lm, *reply_ids(model.processor, "my cat", (), THOUGHT, "oh no"))
     vocabulary = model.model.lm.lm_head.weight.shape[0]
     assert perplexity([(nats, n_tokens)]) == pytest.approx(vocabulary, rel=1e-3)
 

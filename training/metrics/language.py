@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from model import processor as p
+from model.branches import BranchCache, run_together
 from model.device import on_device
-from model.nano_emox import IGNORED, NanoEmoX
+from model.fused import FusedLlama
 from model.processor import Processor
 from model.types import Thought, Utterance
 
@@ -31,14 +34,19 @@ def reply_ids(
 
 @on_device
 @torch.inference_mode()
-def reply_loss(model: NanoEmoX, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, int]:
-    """Negative log-likelihood in nats of a reply's tokens after those of its prompt, and how many they are."""
-    table = model.lm.get_input_embeddings()
-    ids = torch.tensor([[*prompt, *answer]], device=table.weight.device)
-    labels = ids.clone()
-    labels[:, : len(prompt)] = IGNORED
-    loss = model.loss(table(ids), labels, torch.ones_like(ids, dtype=torch.bool))
-    return loss.item() * len(answer), len(answer)
+def reply_loss(
+    lm: Any, prompt: Sequence[int], answer: Sequence[int], llama: FusedLlama | None = None
+) -> tuple[float, int]:
+    """Negative log-likelihood in nats of a reply's tokens after those of its prompt, and how many they are.
+
+    `lm` is a causal language model of transformers, `llama` the form in which its passes are made, if it has one.
+    """
+    table, cache = lm.get_input_embeddings(), BranchCache(lm.model)
+    cache.append(0, table(torch.tensor([*prompt, *answer[:-1]], device=table.weight.device)))
+    states = run_together([cache], llama)[0][0]
+    logits = lm.lm_head(states[len(prompt) - 1 :]).float()
+    loss = F.cross_entropy(logits, torch.tensor(answer, device=logits.device), reduction="sum")
+    return loss.item(), len(answer)
 
 
 def perplexity(losses: Iterable[tuple[float, int]]) -> float:
