@@ -41,7 +41,7 @@ from .reply import NanoEmoxReply, ReplyModel
 from .settings import SetupError
 from .speaking import Voice
 from .speech import STYLES, Audio, Speaker, write_wav
-from .state import DIALOGUE_LINES, LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, new_turn
+from .state import DIALOGUE_LINES, LiveTurn, Playback, TurnBuffer, TurnState, checkpoint_id, latest, new_turn
 from .subgraph import Said, Turn, as_subgraph
 
 Step = tuple[float, str | Audio | Exception | AllSpoken | dict[str, Any]]
@@ -165,7 +165,7 @@ class Agent(AbstractContextManager["Agent"]):
         if dialogue is None:
             dialogue = self._catch_up(user, thread)
         if dialogue is not None:
-            state["dialogue"] = Overwrite(list(dialogue)[-DIALOGUE_LINES:])  # type: ignore[typeddict-item]
+            state["dialogue"] = Overwrite(latest(dialogue))  # type: ignore[typeddict-item]
         try:
             yield from self._run(state, live, speaker, speak_to)
         finally:

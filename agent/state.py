@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,8 @@ from perception.types import Absence, Modality, UserTurn
 
 from .care import Consent, Screening
 
-DIALOGUE_LINES = 8
-"""Utterances of the dialogue that the model reads and that a checkpoint keeps."""
+DIALOGUE_LINES, _DROPPED_LINES = 8, 4
+"""Utterances of the dialogue, at least, that the model reads and a checkpoint keeps; how many are dropped at once."""
 
 Route = Literal["crisis", "small_talk", "clarify", "empathize"]
 
@@ -34,8 +34,14 @@ class Plan:
 
 
 def keep_latest(lines: list[Utterance], new: list[Utterance]) -> list[Utterance]:
-    """Append utterances and keep the latest `DIALOGUE_LINES`."""
-    return [*lines, *new][-DIALOGUE_LINES:]
+    """Append utterances and keep the latest."""
+    return latest([*lines, *new])
+
+
+def latest(lines: Sequence[Utterance]) -> list[Utterance]:
+    """The latest lines of a dialogue. Often it begins where it began a turn ago: then it need not be read again."""
+    beyond = max(0, len(lines) - DIALOGUE_LINES)
+    return list(lines[beyond // _DROPPED_LINES * _DROPPED_LINES :])
 
 
 class TurnState(TypedDict, total=False):

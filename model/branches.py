@@ -78,6 +78,17 @@ class BranchCache:
             self._waiting.append((branch, piece))
             self._length[branch] += len(piece)
 
+    def put(self, branch: int, kv: Tensor) -> None:
+        """Put tokens that were read before, at these positions behind the same tokens, at the end of `branch`: their
+        keys and values (layers, 2, H_kv, L, D). Nothing may wait for the branch.
+        """
+        n, start = kv.shape[-2], self._length[branch]
+        self._make_room(n)
+        self._slot_branch = torch.cat([self._slot_branch, torch.full((n,), branch)])
+        self._slot_position = torch.cat([self._slot_position, torch.arange(start, start + n)])
+        self._length[branch] += n
+        self.kv[..., -n:, :] = kv
+
     def run(self) -> dict[int, Tensor]:
         """Send all that waits through one forward pass.
 
@@ -96,7 +107,8 @@ class BranchCache:
         """Keys and values (layers, 2, H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
         limits = torch.tensor(self._limit[branch])
         seen = (self._slot_position < limits[self._slot_branch]).nonzero()[:, 0]
-        return self.kv.index_select(-2, seen.to(self._room.device))  # ancestors come before what forked from them
+        in_order = seen[self._slot_position[seen].argsort()]
+        return self.kv.index_select(-2, in_order.to(self._room.device))
 
     def _take(self) -> _Share:
         """What waits becomes slots, whose keys and values the pass will bring."""

@@ -17,8 +17,10 @@ from perception.types import Absence, Modality, UserTurn
 from . import processor as p
 from .branches import BranchCache
 from .clauses import clauses, sentences
+from .encoders.features import Encoder
 from .heads import Answer, Choice, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
+from .prefixes import Prefixes
 from .processor import Processor
 from .rounds import Encode, Pass, Room, Rounds, Sit, Step
 from .rows import Row
@@ -74,13 +76,25 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Untold:
+    """What waits to be read into the branch with everything: what it begins with, as far as that was read in an earlier
+    turn (keys and values), then embeddings; `dialogue` are the ids of all that the next turn may begin with.
+    """
+
+    embeddings: Tensor
+    known: Tensor | None = None
+    dialogue: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Prefix:
     """A turn that has been read.
 
     `whole` is the branch with everything; `now` the one without the dialogue before, so that an earlier sadness is not
     read into a happy line; `single` one branch for each modality alone. What `whole` holds waits in `untold` until it
     is asked for: in one pass with it, which has another shape, a clip would be felt a thousandth otherwise after a
-    dialogue.
+    dialogue. `unkept` is the dialogue that it read then, until it is kept for the next turn. `voice` is what the
+    acoustic encoder itself says of its classes, if it has any (log-probabilities).
     """
 
     cache: BranchCache
@@ -91,7 +105,9 @@ class Prefix:
     single: dict[Modality, int]
     absent: dict[Modality, Absence]
     gates: tuple[float, ...] | None
-    untold: list[Tensor] = field(default_factory=list)
+    voice: dict[str, float]
+    untold: list[Untold] = field(default_factory=list)
+    unkept: list[tuple[int, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,7 @@ class LocalModel:
         self.processor = processor
         self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, compiled=compiled, fused=fused)
         self._scheduler = Scheduler(self.rounds.serve, self.rounds.room.requests)
+        self._prefixes = Prefixes(self.rounds.room.prefix_tokens)
         self._card = card
         self._scaling = scaling or {}
         self._newline = processor.tokens_with("\n") | processor.stop_ids
@@ -175,12 +192,12 @@ class LocalModel:
             ahead = None
         if ahead is not None:
             cache, whole = ahead.cache, ahead.whole
-            untold = [self._embed(self.processor.prefix_ids({}, turn.text))] if turn.text else []
+            untold = [Untold(self._embed(self.processor.prefix_ids({}, turn.text)))] if turn.text else []
         else:
             cache = BranchCache(self.model.lm.model)
             cache.append(0, self._embed(self.processor.header_ids()))
             whole = cache.fork()
-            untold = [self._embed_prefix(soft, slots, turn.text, history)] if history else []
+            untold = [self._untold(soft, slots, turn.text, history)] if history else []
         single: dict[Modality, int] = {}
         now = cache.fork() if history else whole
         for modality in read:
@@ -191,7 +208,26 @@ class LocalModel:
                 text = turn.text if modality == "text" else ""
                 cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
         gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
-        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, untold)
+        voice: dict[str, float] = {}
+        if soft.voice is not None and isinstance(self.model.acoustic, Encoder):
+            voice = dict(zip(self.model.acoustic.classes, soft.voice[0].tolist(), strict=True))
+        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, voice, untold)
+
+    def _untold(self, soft: SoftTokens, slots: set[str], text: str, history: Sequence[Utterance]) -> Untold:
+        """Everything; its dialogue may have been read before, if no soft tokens stand in front of it."""
+        if slots:
+            return Untold(self._embed_prefix(soft, slots, text, history))
+        ids = self.processor.prefix_ids({}, text, history)
+        dialogue = ids[: len(ids) - len(self.processor.prefix_ids({}, text))]
+        known = self._prefixes.find(dialogue)
+        n_known = 0 if known is None else known.shape[-2]
+        return Untold(self._embed(ids[n_known:]), known, tuple(dialogue))
+
+    def _keep(self, prefix: Prefix) -> None:
+        """Keep the dialogue that was read for the next turn."""
+        if prefix.unkept:
+            dialogue, start = prefix.unkept.pop(), len(self.processor.header_ids())
+            self._prefixes.keep(dialogue, prefix.cache.row(prefix.whole)[..., start : start + len(dialogue), :])
 
     def _readable(self, turn: UserTurn) -> tuple[list[Modality], dict[Modality, Absence], set[str]]:
         """What of the turn is read, what is absent and why, and the slots it fills."""
@@ -222,11 +258,11 @@ class LocalModel:
         choices["sentiment"] = self._choice("sentiment", prefix.now if said is None else said, SENTIMENTS)
         scores, _ = yield from score(prefix.cache, choices, self._embed, self._head)
         sentiments = self._probabilities(
-            "sentiment", read_by["whole"] if said is None else ("text",), SENTIMENTS, scores.pop("sentiment")
+            prefix, "sentiment", read_by["whole"] if said is None else ("text",), SENTIMENTS, scores.pop("sentiment")
         )
         read = {}
         for name, values in scores.items():
-            read[name] = _counted(self._probabilities("emotion", read_by[name], labels[name], values), EMOTIONS)
+            read[name] = _counted(self._probabilities(prefix, "emotion", read_by[name], labels[name], values), EMOTIONS)
         emotions = read["whole"] if "text" not in read else half_by_words(read["text"], read["whole"])
         evidence = {modality: read.get(modality, emotions) for modality in prefix.single}
         emotion = max(emotions, key=emotions.__getitem__)
@@ -271,12 +307,13 @@ class LocalModel:
         open_answer = Answer(Rules(_OPEN_TOKENS, stop=self._newline | self._full_stop))
         if choices:
             scores, states = yield from score(cache, choices, self._embed, self._head)
+            self._keep(prefix)
             if branch is not None:
                 yield from self._decode(cache, branch, states[branch], open_answer)
 
         intents: dict[str, float] = {}
         if "intent" in scores:
-            intents = self._probabilities("intent", tuple(prefix.single), INTENTS, scores["intent"])
+            intents = self._probabilities(prefix, "intent", tuple(prefix.single), INTENTS, scores["intent"])
         line, cause = len(lines) - 1, prefix.turn.text
         if quotable:
             line, cause = quotable[int(scores["cause"].argmax()) if "cause" in scores else 0]
@@ -297,7 +334,7 @@ class LocalModel:
         read = tuple(prefix.single)
         asked = _heard(labels, read) if task == "emotion" else labels
         scores = self.score(prefix, {task: self._choice(task, prefix.now, asked)})
-        return _counted(self._probabilities(task, read, asked, scores[task]), labels)
+        return _counted(self._probabilities(prefix, task, read, asked, scores[task]), labels)
 
     def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
         """The clauses said so far, each with the probability that it is why the person feels `emotion`; sums to 1."""
@@ -342,6 +379,7 @@ class LocalModel:
         branch = cache.fork(_told(prefix))
         cache.append(branch, self._embed(ids))
         hidden = yield Pass(cache)
+        self._keep(prefix)
         said = tuple(i for line in prefix.history if line.role == "assistant" for i in self.processor.ids(line.text))
         # Drawn, since the likeliest words are the same for everybody; the same turn is still answered the same.
         seed = zlib.crc32(json.dumps([prefix.turn.text, [line.text for line in prefix.history], ids]).encode())
@@ -398,8 +436,10 @@ class LocalModel:
         return self.model.lm.lm_head(hidden)
 
     def _probabilities(
-        self, task: str, read: Sequence[Modality], labels: Sequence[str], scores: Tensor
+        self, prefix: Prefix, task: str, read: Sequence[Modality], labels: Sequence[str], scores: Tensor
     ) -> dict[str, float]:
+        if task == "emotion" and "voice" in read and "text" not in read and set(labels) <= prefix.voice.keys():
+            scores = with_the_ear(scores, torch.tensor([prefix.voice[label] for label in labels]))
         scaling = self._scaling.get(f"{task}/{'+'.join(read)}")
         if scaling is not None and set(labels) <= set(scaling.labels):
             at = [scaling.labels.index(label) for label in labels]
@@ -440,7 +480,11 @@ def line_logits(causes: Sequence[Cause], now: int) -> list[tuple[int, float, str
 def _told(prefix: Prefix) -> int:
     """The branch with everything, which is read with the next pass if it has not been."""
     if prefix.untold:
-        prefix.cache.append(prefix.whole, prefix.untold.pop())
+        untold = prefix.untold.pop()
+        if untold.known is not None:
+            prefix.cache.put(prefix.whole, untold.known)
+        prefix.cache.append(prefix.whole, untold.embeddings)
+        prefix.unkept.extend([untold.dialogue] if untold.dialogue else [])
     return prefix.whole
 
 
@@ -464,6 +508,15 @@ def half_by_words(words: Mapping[str, float], together: Mapping[str, float]) -> 
     the whole reads as well and is surer of what it should be sure of (docs/LOG.md).
     """
     return {label: (p + together[label]) / 2 for label, p in words.items()}
+
+
+def with_the_ear(scores: Tensor, heard: Tensor) -> Tensor:
+    """What is felt without words: the geometric mean of two readings, from scores and log-probabilities of labels (C,).
+
+    Of what the acoustic encoder hears, a part is lost on the way through Q-Former and language model, which learnt to
+    read from a few actors; people unlike them it reads better by itself (docs/LOG.md).
+    """
+    return (scores.cpu().log_softmax(-1) + heard.log_softmax(-1)) / 2
 
 
 def open_words(answer: str) -> tuple[str, ...]:

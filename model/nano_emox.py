@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .adapters import FaceAdapter
 from .config import Fuses
-from .encoders.features import Features
+from .encoders.features import Encoder, Features
 from .fusion import ExpertFusion
 from .processor import SLOTS, Inputs
 from .qformer import QFormer
@@ -40,10 +40,13 @@ class EncoderOutputs:
 
 @dataclass(frozen=True)
 class SoftTokens:
-    """Soft tokens by slot, each (B, n, D_lm); `gates` (B, 3) are the experts' weights where `multi` is there."""
+    """Soft tokens by slot, each (B, n, D_lm); `gates` (B, 3) are the experts' weights where `multi` is there, `voice`
+    (B, n_classes) what an acoustic encoder with classes says of them.
+    """
 
     tokens: dict[str, Tensor]
     gates: Tensor | None = None
+    voice: Tensor | None = None
 
     def counts(self) -> dict[str, int]:
         """Slot -> number of soft tokens."""
@@ -56,6 +59,7 @@ class SoftTokens:
             SoftTokens(
                 {slot: tokens[row : row + 1] for slot, tokens in self.tokens.items()},
                 None if self.gates is None else self.gates[row : row + 1],
+                None if self.voice is None else self.voice[row : row + 1],
             )
             for row in range(n)
         ]
@@ -118,7 +122,9 @@ class NanoEmoX(nn.Module):
             tokens["face"] = self.face(features.facial)
         if self.video is not None and features.visual is not None:
             tokens["frame"] = self.video(features.visual)
-        return SoftTokens({slot: tokens[slot] for slot in SLOTS if slot in tokens}, gates)
+        heard = features.acoustic if isinstance(self.acoustic, Encoder) and self.acoustic.classes else None
+        voice = None if heard is None else heard.hidden[:, 0]
+        return SoftTokens({slot: tokens[slot] for slot in SLOTS if slot in tokens}, gates, voice)
 
     def slot_counts(self, features: EncoderOutputs) -> dict[str, int]:
         """Slot -> number of soft tokens that `soft_tokens` will give for these encoder outputs."""

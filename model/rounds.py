@@ -71,9 +71,11 @@ class Room:
     """Tokens of a pass; what is longer goes alone."""
     encodings: int = 1
     """Turns that are encoded together."""
+    prefix_tokens: int = 4096
+    """Tokens of dialogues that are kept for their next turn; one is 23 kB of the default model's."""
 
 
-ON_GPU = Room(rows=32, pass_tokens=8192, encodings=16)
+ON_GPU = Room(rows=32, pass_tokens=8192, encodings=16, prefix_tokens=65536)
 
 
 class Rounds:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,9 +23,11 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.build import Manifest, save
+from model.build import Manifest, checkpoints_language_model, load, save
+from model.cache import new_folder
 from model.device import keep_freed_memory, on_device
 from model.engine import CAUSE_LINES, LocalModel, Scaling, line_logits
+from model.manifest import read_manifest, write_manifest
 from model.nano_emox import NanoEmoX
 from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, ModelCard
 from model.weights import WeightsError
@@ -199,30 +203,55 @@ def release(config: RunConfig, phase: str, out: Path, n_samples: int, *, lm: Pat
     model.lm = model.lm.merge_and_unload()
     modalities: tuple[Modality, ...] = ("text", "voice", "face")
     asked = LocalModel(model, processor, ModelCard(config.variant, "", frozenset(modalities)))
-    scaling, metrics = calibrate(asked, calibration_samples(config, n_samples))
-    corpora = {name.partition("/")[0] for each in config.phases.values() for name in each.mixture}
-    if "reccon" in corpora:
-        cases = find("reccon", config.data, "train").cases
-        scaling["cause/line"] = fit_cause_lines(asked, chosen(cases, n_samples, seed=7))
+    scaling, metrics = calibrate_all(asked, config, n_samples)
     today = datetime.now(UTC).date().isoformat()
     manifest = Manifest(
         variant=config.variant,
         version=f"p2e-{today}-{config.phases[phase].steps}",
         phase=phase,
         modalities=modalities,
-        data=tuple(sorted({DATA[name] for name in corpora if name in DATA})),
+        data=tuple(sorted({DATA[name] for name in trained_on(config) if name in DATA})),
         date=today,
         licence=LICENCE,
         metrics=metrics,
-        scaling={key: {"labels": list(s.labels), "weight": list(s.weight), "bias": list(s.bias)}
-                 for key, s in scaling.items()},
-    )  # fmt: skip
+        scaling=scaling,
+    )
     whole = trained()
     assert isinstance(whole.lm, PeftModel)
     for name, parameter in whole.lm.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)
     return save(whole, out, manifest)
+
+
+def recalibrate(config: RunConfig, checkpoint: Path, out: Path, n_samples: int) -> Manifest:
+    """Calibrate and measure the weights of a checkpoint again, as is due when it is asked or read otherwise."""
+    manifest = read_manifest(checkpoint)
+    today = datetime.now(UTC).date().isoformat()
+    with new_folder(out) as partial:
+        shutil.copytree(checkpoint, partial, dirs_exist_ok=True)
+        write_manifest(partial, replace(manifest, scaling={}))
+        asked = load(checkpoints_language_model(partial, config.weights), partial)
+        scaling, metrics = calibrate_all(asked, config, n_samples)
+        version = f"{manifest.version.partition('+')[0]}+{today}"
+        return write_manifest(partial, replace(manifest, version=version, metrics=metrics, scaling=scaling))
+
+
+def calibrate_all(
+    model: LocalModel, config: RunConfig, n_samples: int
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """Scalings as a manifest holds them, and its figures, of an uncalibrated model."""
+    scaling, metrics = calibrate(model, calibration_samples(config, n_samples))
+    if "reccon" in trained_on(config):
+        cases = find("reccon", config.data, "train").cases
+        scaling["cause/line"] = fit_cause_lines(model, chosen(cases, n_samples, seed=7))
+    table = {key: {"labels": [*s.labels], "weight": [*s.weight], "bias": [*s.bias]} for key, s in scaling.items()}
+    return table, metrics
+
+
+def trained_on(config: RunConfig) -> set[str]:
+    """The corpora of all phases."""
+    return {name.partition("/")[0] for each in config.phases.values() for name in each.mixture}
 
 
 def _no_finder() -> FaceTracker:
@@ -235,12 +264,16 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="the run's YAML")
     parser.add_argument("--data", type=Path, help="folder of the corpora, instead of the configuration's")
     parser.add_argument("--phase", default="3", help="the phase whose result is released")
+    parser.add_argument("--checkpoint", type=Path, help="calibrate this one again, instead of what a phase trained")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
     parser.add_argument("--samples", type=int, default=400, help="validation samples of each kind")
     options = parser.parse_args()
     try:
         config = load_config(options.config, data=options.data)
-        manifest = release(config, options.phase, options.out, options.samples)
+        if options.checkpoint:
+            manifest = recalibrate(config, options.checkpoint, options.out, options.samples)
+        else:
+            manifest = release(config, options.phase, options.out, options.samples)
     except (ValueError, OSError, WeightsError, TrainingError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(json.dumps(manifest.metrics, indent=1))

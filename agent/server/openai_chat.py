@@ -16,7 +16,7 @@ from fastapi.sse import format_sse_event
 from agent import care
 from agent.events import Finished, ReplyText, TurnResult
 from agent.host import TEXT_ONLY, Host, Message, turn_id_of
-from agent.state import DIALOGUE_LINES
+from agent.state import latest
 from memory.scoring import n_tokens
 from model.types import Utterance
 from perception.listen import MAX_CHARACTERS, clean_text
@@ -171,11 +171,11 @@ def _dialogue(lines: Sequence[ChatMessage], disclosure: str) -> list[Utterance]:
     for line in reversed(lines):
         words = clean_text(_words(line)).removeprefix(disclosure).lstrip()
         left -= len(words)
-        if len(kept) == DIALOGUE_LINES or left < 0:
+        if left < 0:
             break
         if words:
             kept.append(Utterance("user" if line.role == "user" else "assistant", words))
-    return kept[::-1]
+    return latest(kept[::-1])
 
 
 def _parts(line: ChatMessage) -> list[Part]:

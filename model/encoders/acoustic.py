@@ -13,6 +13,7 @@ from transformers import HubertConfig, HubertModel, WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from ..types import VOICE_EMOTIONS
 from .discriminant import Discriminant
 from .features import Encoder, Features, of_steps
 
@@ -104,7 +105,7 @@ class WhisperAcoustic(Encoder):
     """What three of Whisper's blocks say of the emotions of a voice, over a whole utterance.
 
     How something is said lies in the shallow blocks, and in how much they vary: a block becomes its mean and standard
-    deviation over time, and these become log-probabilities of `n_classes` by discriminants that
+    deviation over time, and these become log-probabilities of `classes` by discriminants that
     `training.voice_network` fits. Whatever else is in a few thousand values, of a thousand utterances by a few actors,
     is who speaks and what is said: trained branches that could read it did so, and heard new people worse
     (docs/LOG.md).
@@ -115,10 +116,13 @@ class WhisperAcoustic(Encoder):
 
     reads = "speech"
 
-    def __init__(self, config: WhisperConfig, blocks: tuple[int, int, int] = (1, 2, 3), n_classes: int = 8) -> None:
+    classes = VOICE_EMOTIONS
+
+    def __init__(self, config: WhisperConfig, blocks: tuple[int, int, int] = (1, 2, 3)) -> None:
         super().__init__()
         self.encoder = WhisperEncoder(config)
         self.blocks = blocks
+        n_classes = len(self.classes)
         widths = [2 * config.d_model * n for n in (len(blocks), *(1 for _ in blocks))]
         self.discriminants = nn.ModuleList(Discriminant(width, n_classes) for width in widths)
         self.width = n_classes

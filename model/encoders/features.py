@@ -36,6 +36,8 @@ class Encoder(nn.Module):
 
     reads: str
     """The field of `processor.Inputs` that it encodes."""
+    classes: tuple[str, ...] = ()
+    """If it has any: the first step of `Features.hidden` holds their log-probabilities."""
     width: int
     scale_widths: tuple[int, ...] = ()
 

@@ -179,10 +179,14 @@ def test_a_question_about_a_time_recalls_what_was_said_then():
 def test_a_long_dialogue_keeps_its_latest_lines():
     model = FakeModel()
     agent = agent_of(model)
-    for number in range(6):
+    for number in range(12):
         agent.ask(f"I am sad about my cat, day {number}.")
-    assert [line.text for line in model.histories[5][::2]] == [f"I am sad about my cat, day {n}." for n in (1, 2, 3, 4)]
-    assert len(model.histories[5]) == DIALOGUE_LINES
+    for number, history in enumerate(model.histories):
+        assert min(2 * number, DIALOGUE_LINES) <= len(history) <= DIALOGUE_LINES + 3
+        days = range(number - len(history) // 2, number)
+        assert [line.text for line in history[::2]] == [f"I am sad about my cat, day {n}." for n in days]
+    firsts = [history[0].text for history in model.histories[1:]]
+    assert len(set(firsts)) <= 1 + len(firsts) // 2  # mostly it begins where it began a turn ago
 
 
 def test_people_and_threads_do_not_mix():

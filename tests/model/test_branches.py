@@ -141,3 +141,18 @@ def test_a_cache_outgrows_its_first_room(lm):
     stepped = [cache.extend({0: embed(lm, ids[at : at + 175])})[0] for at in range(0, 700, 175)]
     torch.testing.assert_close(torch.cat(stepped), straight(lm, ids), rtol=0, atol=1e-6)
     assert cache.row(0).shape[-2] == 700
+
+
+@torch.no_grad()
+def test_what_was_read_before_is_put_into_another_cache(lm):
+    ids = list(range(40, 60))
+    first = BranchCache(lm.model)
+    first.extend({0: embed(lm, ids)})
+    second = BranchCache(lm.model)
+    second.append(0, embed(lm, ids[:3]))  # waits
+    branch = second.fork()
+    second.put(branch, first.row(0)[..., 3:15, :])
+    assert second.length(branch) == 15
+    states = second.extend({branch: embed(lm, ids[15:])})
+    torch.testing.assert_close(states[branch], straight(lm, ids)[15:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(second.row(branch), first.row(0), rtol=0, atol=1e-6)

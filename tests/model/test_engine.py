@@ -1,11 +1,12 @@
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from model.engine import CAUSE_LINES, Cause, Scaling, line_logits, open_words
+from model.engine import CAUSE_LINES, Cause, Scaling, line_logits, open_words, with_the_ear
 from model.types import EMOTIONS, INTENTS, VOICE_EMOTIONS, CutShort, ReplyBrief, Thought, Utterance
 from perception.types import Absence, Faces, Frames, Speech, UserTurn
 from tests.model.tiny import tiny_model
@@ -328,3 +329,76 @@ def test_a_turn_that_cannot_be_encoded_fails_alone(model, monkeypatch):
     with pytest.raises(ValueError, match="no sound"):
         model.attend(whole_turn())
     assert model.perceive(model.attend(UserTurn("fine"))).emotion in EMOTIONS
+
+
+DIALOGUE = (
+    Utterance("user", "My cat is three years old and black."),
+    Utterance("assistant", "She sounds lovely. What is her name?"),
+    Utterance("user", "Her name is Luna, she sleeps on my bed."),
+    Utterance("assistant", "A good place to sleep."),
+)
+
+
+def test_a_dialogue_is_read_once(monkeypatch):
+    model, fresh = tiny_model(), tiny_model()
+    passes = []
+    serve = model.rounds.serve
+    monkeypatch.setattr(
+        model.rounds, "serve",
+        lambda needs: passes.extend(need.cache.n_waiting for need in needs if hasattr(need, "cache")) or serve(needs),
+    )  # fmt: skip
+    model._scheduler._serve = lambda needs: model.rounds.serve(needs)
+
+    def answered(by, text, history):
+        prefix = by.attend(UserTurn(text), history)
+        affect = by.perceive(prefix)
+        return affect, by.understand(prefix, affect), "".join(by.empathize(prefix, ReplyBrief(None, max_tokens=12)))
+
+    answered(model, "Now she is gone.", DIALOGUE[:2])
+    passes.clear()
+    again = answered(model, "She ran away.", DIALOGUE)
+    n_with = sum(passes)
+    passes.clear()
+    model._prefixes.limit = 0
+    model._prefixes._known.clear()
+    without = answered(model, "She ran away.", DIALOGUE)
+    assert n_with < sum(passes) - 60  # bytes are tokens here
+    affect, (understanding, words), reply = again
+    expected, (expected_understanding, expected_words), expected_reply = without
+    assert (affect, words, reply) == (expected, expected_words, expected_reply)
+    assert understanding.cause == expected_understanding.cause
+    assert understanding.intents == pytest.approx(expected_understanding.intents, abs=1e-4)
+    assert fresh.perceive(fresh.attend(UserTurn("She ran away."), DIALOGUE)) == affect
+
+
+def test_another_dialogue_is_not_mistaken_for_what_was_read():
+    model, fresh = tiny_model(), tiny_model()
+    other = (DIALOGUE[0], Utterance("assistant", "She sounds awful. Get rid of her."), *DIALOGUE[2:])
+    for history in (DIALOGUE, other):
+        found = []
+        for by in (model, fresh if history is other else model):
+            prefix = by.attend(UserTurn("She ran away."), history)
+            found.append(by.understand(prefix, by.perceive(prefix))[0].intents)
+        assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_without_words_the_ear_counts_by_half():
+    scores, heard = torch.tensor([0.0, 2.0, -1.0]), torch.tensor([-0.1, -3.0, -4.0])
+    found = with_the_ear(scores, heard).softmax(-1)
+    expected = (scores.softmax(-1) * heard.softmax(-1)).sqrt()
+    torch.testing.assert_close(found, expected / expected.sum())
+
+
+def test_the_ear_is_asked_for_voices_and_not_for_words():
+    model, turn = tiny_model(), whole_turn()
+    silent = replace(turn, text="")
+    before = {one.text: model.perceive(model.attend(one)) for one in (turn, silent)}
+    model.model.acoustic.classes = VOICE_EMOTIONS  # of which this encoder says something, whatever it be
+    soft_tokens = model.model.soft_tokens
+    says = torch.full((1, 8), -6.0)
+    says[0, VOICE_EMOTIONS.index("disgust")] = 0.0
+    model.model.soft_tokens = lambda features: replace(soft_tokens(features), voice=says)
+    with_words, without = (model.perceive(model.attend(one)) for one in (turn, silent))
+    assert with_words.evidence.fusion == before[turn.text].evidence.fusion
+    assert with_words.evidence.voice["disgust"] > 5 * before[turn.text].evidence.voice["disgust"]
+    assert without.emotions["disgust"] > 5 * before[""].emotions["disgust"]

@@ -1,7 +1,11 @@
-"""Ray Serve on this machine, with two replicas of the tiny variant: nothing is lost, and nobody is answered twice."""
+"""Ray Serve on this machine, with two replicas: nothing is lost, and nobody is answered twice.
+
+They host the tiny variant, or the packaged checkpoint with `EMOX_REPLICAS_OF=embedded`, which takes some minutes.
+"""
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -13,6 +17,7 @@ import torch
 
 from model.build import NANO_EMOX_TINY, Manifest, compose, save
 from model.export import export_merged
+from model.manifest import embedded_checkpoint, read_manifest, write_manifest
 from model.remote import RemoteError, RemoteModel
 from model.replicas import Hosted, Replica, Size
 from model.server import make_app
@@ -38,7 +43,11 @@ class Counting(httpx.HTTPTransport):
 
 
 def checkpoint(folder, version):
-    """A merged checkpoint of the tiny variant."""
+    """A merged checkpoint of the tiny variant, or the packaged one under another version."""
+    if os.environ.get("EMOX_REPLICAS_OF") == "embedded":
+        shutil.copytree(embedded_checkpoint(), folder / "embedded")
+        write_manifest(folder / "embedded", replace(read_manifest(embedded_checkpoint()), version=version))
+        return str(folder / "embedded")
     torch.manual_seed(int(version))
     compose(NANO_EMOX_TINY, lora=False).lm.to(torch.bfloat16).save_pretrained(folder / "lm")
     tiny_tokenizer().save_pretrained(folder / "lm")
