@@ -30,13 +30,12 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.branches import BranchCache, run_together
-from model.build import NANO_EMOX_EMBEDDED, VARIANTS, compose, load, merged_language_model
+from model.build import NANO_EMOX_EMBEDDED, VARIANTS, compose, load, make_processor, merged_language_model
 from model.device import on_device
 from model.engine import LocalModel
 from model.fused import FEW_ROWS
 from model.manifest import embedded_checkpoint
 from model.nano_emox import NanoEmoX
-from model.processor import Processor
 from model.rounds import Pass, Room
 from model.types import Busy, ModelCard, ReplyBrief, Thought
 from model.weights import WEIGHTS, locate
@@ -86,7 +85,7 @@ def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool
     if tokenizer is None:
         tokenizer = locate("smollm2")
     words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    processor = Processor(words, config.prompt, max_tokens=config.max_tokens, face_px=config.face_px)
+    processor = make_processor(words, config, config.max_tokens)
     card = ModelCard(variant, "random", frozenset(("text", "voice", "face")))
     return LocalModel(model, processor, card, compiled=compiled)
 

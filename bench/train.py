@@ -48,7 +48,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.machine import machine, timed
-from model.build import LANGUAGE_MODELS, VARIANTS
+from model.build import LANGUAGE_MODELS, VARIANTS, make_processor
 from model.device import keep_freed_memory
 from model.encoders.features import Features
 from model.nano_emox import EncoderOutputs, NanoEmoX
@@ -131,7 +131,7 @@ def build(variant: str, device: torch.device, seed: int) -> tuple[NanoEmoX, Proc
         model = assemble(config, lm)
     model.to(device)  # transformers makes a tensor or two on the CPU whatever the device is
     tokenizer = RandomTokenizer(lm.get_input_embeddings().num_embeddings - len(SPECIAL_TOKENS))
-    return model, Processor(tokenizer, config.prompt, max_tokens=MAX_TOKENS, face_px=config.face_px)
+    return model, make_processor(tokenizer, config, MAX_TOKENS)
 
 
 def corpora(seed: int) -> dict[str, list[Sample]]:

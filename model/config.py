@@ -105,6 +105,8 @@ class NanoEmoxConfig:
     """What is fused with the voice: whole frames (the paper), or faces, for which a CPU has trained features."""
     face_px: int = 224
     """Side of the face crops the facial encoder gets."""
+    face_margin: float | None = None
+    """Room around the face that it learnt from, in sides of the face's box; wider crops are cut. None takes all."""
     max_tokens: int = 1024
     """Longest prompt in tokens; the dialogue is shortened from its oldest line, never the placeholders."""
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -100,11 +100,19 @@ class Processor:
     `NanoEmoX.embed` overwrites them.
     """
 
-    def __init__(self, tokenizer: Any, style: PromptStyle, *, max_tokens: int = 1024, face_px: int = 224) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        style: PromptStyle,
+        *,
+        max_tokens: int = 1024,
+        face_px: int = 224,
+        face_margin: float | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.style = style
         self.max_tokens = max_tokens
-        self.face_px = face_px
+        self.face_px, self.face_margin = face_px, face_margin
         self.first_placeholder = len(tokenizer)
         self.stop_ids = frozenset(self.ids(style.stop)[:1]) | {tokenizer.eos_token_id}
 
@@ -174,7 +182,10 @@ class Processor:
             images = turn.frames.images[frame_indices(len(turn.frames.images), N_STEPS)]
             frames = _resized(images, FRAME_PX)[None]
         if wants & {"face", "multi"} and turn.faces is not None:
-            faces = _resized(turn.faces.crops[frame_indices(len(turn.faces.crops), N_STEPS)], self.face_px)[None]
+            crops = turn.faces.crops[frame_indices(len(turn.faces.crops), N_STEPS)]
+            if self.face_margin is not None:
+                crops = _middle(crops, (1 + 2 * self.face_margin) / (1 + 2 * turn.faces.margin))
+            faces = _resized(crops, self.face_px)[None]
         if wants & {"audio", "multi"} and turn.speech is not None:
             clips = speech_clips(turn.speech.samples)[None]
             speech = (torch.from_numpy(np.asarray(turn.speech.samples, dtype=np.float32)),)
@@ -187,6 +198,13 @@ def speech_clips(samples: np.ndarray) -> Tensor:
     return torch.from_numpy(
         np.stack([padded[start:end] for start, end in clip_bounds(len(padded) / SAMPLE_RATE_HZ)]).astype(np.float32)
     )
+
+
+def _middle(images: np.ndarray, share: float) -> np.ndarray:
+    """The middle of images (N, H, W, 3): of each side a share, if that is below 1."""
+    height, width = images.shape[1:3]
+    y, x = (round(side * max(0.0, 1 - share) / 2) for side in (height, width))
+    return images[:, y : height - y, x : width - x]
 
 
 def _resized(images: np.ndarray, size_px: int) -> Tensor:

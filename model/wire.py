@@ -49,6 +49,7 @@ class Turn(_Document):
     face_times_s: Array | None = None
     face_boxes: Array | None = None
     n_people: NonNegativeInt = 1
+    face_margin: Annotated[float, Field(ge=0, le=10)] = 0.0
     absent: dict[Modality, Absence] = {}
 
 
@@ -173,7 +174,7 @@ def reading_of(turn: UserTurn, history: Sequence[Utterance], modalities: Collect
         document["faces"] = _array(turn.faces.crops[chosen], np.uint8)
         document["face_times_s"] = _array(turn.faces.times_s[chosen], np.float64)
         document["face_boxes"] = _array(turn.faces.boxes[chosen], np.float32)
-        document["n_people"] = turn.faces.n_people
+        document |= {"n_people": turn.faces.n_people, "face_margin": turn.faces.margin}
     return Reading(turn=Turn(**document), history=tuple(history))
 
 
@@ -193,7 +194,7 @@ def turn_of(turn: Turn) -> UserTurn:
         crops = _numbers(turn.faces, "faces", np.uint8, (None, None, None, 3))
         times_s = _numbers(turn.face_times_s, "face_times_s", np.float64, (len(crops),))
         boxes = _numbers(turn.face_boxes, "face_boxes", np.float32, (len(crops), 4))
-        faces = Faces(crops, times_s, boxes, turn.n_people)
+        faces = Faces(crops, times_s, boxes, turn.n_people, turn.face_margin)
     return UserTurn(turn.text, speech, frames, faces, absent=dict(turn.absent))
 
 

@@ -111,6 +111,7 @@ class FaceFinder:
             times_s=frames.times_s[person.frames],
             boxes=np.stack([face.box for face in person.faces]).astype(np.float32),
             n_people=len(tracks),
+            margin=MARGIN,
         )
 
 

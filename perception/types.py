@@ -56,13 +56,15 @@ class Faces:
     """One person's face through the clip, aligned and cropped.
 
     `crops` uint8 (N, S, S, 3) RGB; `times_s` float64 (N,); `boxes` float32 (N, 4)
-    as x0, y0, x1, y1 in frame pixels; `n_people` counts all faces tracked in the clip.
+    as x0, y0, x1, y1 in frame pixels; `n_people` counts all faces tracked in the clip; `margin` is the room around the
+    box on each side of a crop, in box sides.
     """
 
     crops: np.ndarray
     times_s: np.ndarray
     boxes: np.ndarray
     n_people: int = 1
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)

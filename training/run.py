@@ -25,7 +25,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.adapters import add_lora
-from model.build import VARIANTS, compose, language_model, load_encoders
+from model.build import VARIANTS, compose, language_model, load_encoders, make_processor
 from model.config import NanoEmoxConfig
 from model.device import keep_freed_memory
 from model.encoders.acoustic import WhisperAcoustic
@@ -143,7 +143,7 @@ def build(config: RunConfig, lm_folder: Path | None = None) -> tuple[NanoEmoX, P
             raise TrainingError("`voice_network` is missing in the configuration: fit it with training.voice_network")
         load_voice(model.acoustic, config.voice_network)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return model, Processor(tokenizer, variant.prompt, max_tokens=MAX_TOKENS, face_px=variant.face_px)
+    return model, make_processor(tokenizer, variant, MAX_TOKENS)
 
 
 def assemble(variant: NanoEmoxConfig, lm: nn.Module) -> NanoEmoX:

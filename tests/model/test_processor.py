@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from model.processor import SLOTS, speech_clips
@@ -80,6 +81,19 @@ def test_inputs_have_the_shapes_of_the_encoders():
     assert inputs.faces.shape == (1, 8, 3, 48, 48)
     assert inputs.clips.shape == (1, 8, 32_000)
     assert [tuple(utterance.shape) for utterance in inputs.speech] == [(48_000,)]
+
+
+@pytest.mark.parametrize(
+    ("room", "wanted", "middle"), [(0.2, 0.0, 114), (0.2, None, 160), (0.0, 0.0, 160), (0.1, 0.2, 160)]
+)
+def test_faces_are_cut_to_the_room_that_was_learnt_from(room, wanted, middle):
+    picture = np.zeros((1, 160, 160, 3), np.uint8)
+    edge = (160 - middle) // 2
+    picture[:, edge : 160 - edge, edge : 160 - edge] = 200
+    turn = UserTurn("", faces=Faces(picture, np.zeros(1), np.zeros((1, 4), np.float32), margin=room))
+    faces = tiny_processor(face_margin=wanted).inputs(turn, {"face"}).faces
+    assert faces.shape == (1, 8, 3, 48, 48)
+    assert (faces == 200).all()
 
 
 def test_only_wanted_slots_are_prepared():

@@ -126,10 +126,14 @@ def test_the_frames_that_are_left_out_are_not_missed():
             turn,
             frames=Frames(draw.integers(0, 256, (n, 40, 40, 3), dtype=np.uint8), np.arange(float(n))),
             faces=Faces(
-                draw.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8), np.arange(float(n)), np.zeros((n, 4), "f")
+                draw.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8),
+                np.arange(float(n)),
+                np.zeros((n, 4), "f"),
+                margin=0.2,
             ),
         )
         sent = wire.turn_of(wire.reading_of(many, (), {"voice", "face"}).turn)
+        assert sent.faces.margin == 0.2
         assert model.perceive(model.attend(sent)) == model.perceive(model.attend(many))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from perception.face import CROP_PX, Face, FaceFinder, people, upright_crop
+from perception.face import CROP_PX, MARGIN, Face, FaceFinder, people, upright_crop
 from perception.media import read_clip
 from perception.types import Frames
 from tests.perception.clips import DATA, REPOSITORY, package_folder
@@ -144,6 +144,7 @@ def test_a_person_on_film_is_followed_through_every_frame(finder):
     assert faces.crops.dtype == np.uint8
     assert np.array_equal(faces.times_s, frames.times_s)
     assert faces.boxes.dtype == np.float32
+    assert faces.margin == MARGIN
 
 
 @pytest.mark.weights

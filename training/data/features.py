@@ -180,8 +180,8 @@ def encoder_ids(model: NanoEmoX, processor: Processor) -> dict[Part, str]:
     for part in PARTS:
         encoder = getattr(model, part)
         if encoder is not None:
-            input_px = f"-{processor.face_px}px" if part == "facial" else ""
-            ids[part] = f"{type(encoder).__name__}{input_px}-v{VERSION}-{_hash(encoder)[:16]}"
+            faces = f"-{processor.face_px}px-{processor.face_margin}" if part == "facial" else ""
+            ids[part] = f"{type(encoder).__name__}{faces}-v{VERSION}-{_hash(encoder)[:16]}"
     return ids
 
 
