@@ -138,9 +138,17 @@ def replica_pids():
     return found
 
 
-def test_replicas_answer_as_the_model_does(model, hosts):
+@pytest.fixture
+def as_many_threads():
+    """Give the process its threads back: with others the last digits differ."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_replicas_answer_as_the_model_does(model, hosts, as_many_threads):
     _, hosted, _ = hosts
-    here = Hosted(hosted.checkpoint).open()
+    here = hosted.open()
     assert model.card == here.card
     for n in range(6):
         text = f"my cat ran away {n} days ago"
