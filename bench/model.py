@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
@@ -261,33 +262,26 @@ def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return found | {"last_whole_ms": 1000 * max(row["whole"] for row in rows)}
 
 
-def throughput(model: LocalModel, n: int) -> dict[str, float]:
-    """`n` people whose turns were read get their replies at once: tokens a second over all, wait for the first word."""
-    prefixes = [model.attend(clip(number)) for number in range(n)]
+def throughput(model: LocalModel, n: int, most: int) -> dict[str, float]:
+    """`most` people whose turns were read get their replies, `n` at once: tokens a second over all, wait for the first
+    word.
+    """
+    prefixes = [model.attend(clip(number)) for number in range(most)]
     for prefix in prefixes:
         model.perceive(prefix)
-    firsts: list[float] = []
-    counts: list[int] = [0]
-    ready = threading.Barrier(n + 1)
 
-    def ask(prefix: Any) -> None:
-        ready.wait()
+    def ask(prefix: Any) -> tuple[float, int]:
         started = time.perf_counter()
-        pieces = 0
+        first = pieces = 0.0
         for pieces, _ in enumerate(model.empathize(prefix, ReplyBrief(None, max_tokens=REPLY)), 1):
-            if pieces == 1:
-                firsts.append(time.perf_counter() - started)
-        counts.append(pieces)
+            first = first or time.perf_counter() - started
+        return first, int(pieces)
 
-    threads = [threading.Thread(target=ask, args=(prefix,)) for prefix in prefixes]
-    for thread in threads:
-        thread.start()
-    ready.wait()
     started = time.perf_counter()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(n) as several:
+        firsts, counts = zip(*several.map(ask, prefixes), strict=True)
     took = time.perf_counter() - started
-    return {"tokens_per_s": sum(counts) / took, "first_word_ms": 1000 * statistics.median(firsts or [0.0]), "s": took}
+    return {"tokens_per_s": sum(counts) / took, "first_word_ms": 1000 * statistics.median(firsts), "s": took}
 
 
 def refused(model: LocalModel, n: int = 20) -> float:
@@ -407,7 +401,7 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         tell(f"{n} clips at once: {facts['six_tasks'][n]}")
     facts["throughput"] = {}
     for n in options.concurrent:
-        facts["throughput"][n] = throughput(model, n)
+        facts["throughput"][n] = throughput(model, n, max(options.concurrent))
         tell(f"{n} replies at once: {facts['throughput'][n]}")
     facts["refused_ms"] = refused(model)
     tell(f"told that it is busy after {facts['refused_ms']:.2f} ms")
