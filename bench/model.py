@@ -272,10 +272,8 @@ def throughput(model: LocalModel, n: int, most: int) -> dict[str, float]:
 
     def ask(prefix: Any) -> tuple[float, int]:
         started = time.perf_counter()
-        first = pieces = 0.0
-        for pieces, _ in enumerate(model.empathize(prefix, ReplyBrief(None, max_tokens=REPLY)), 1):
-            first = first or time.perf_counter() - started
-        return first, int(pieces)
+        marks = [time.perf_counter() - started for _ in model.empathize(prefix, ReplyBrief(None, max_tokens=REPLY))]
+        return marks[0], len(marks)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(n) as several:
@@ -298,6 +296,7 @@ def refused(model: LocalModel, n: int = 20) -> float:
     return max(waits)
 
 
+@on_device
 def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
     """What speed costs the default on a CPU, on replies that people gave in EmpatheticDialogues (validation).
 
