@@ -368,6 +368,23 @@ def llama_cpp(python: str) -> dict[str, Any]:
     return json.loads(told.stdout.strip().splitlines()[-1])
 
 
+def beside_llama_cpp(model: LocalModel, python: str, n: int = 5) -> dict[str, Any]:
+    """Decoding one row here and with llama.cpp in turns, as what else the machine does falls on both: medians."""
+    ours, theirs = [], []
+    for _ in range(n):
+        ours.append(decoding(model, 1)["tokens_per_s"])
+        theirs.append(llama_cpp(python))
+    rates = [each["tokens_per_s"] for each in theirs]
+    ratios = [mine / rate for mine, rate in zip(ours, rates, strict=True)]
+    return {
+        "tokens_per_s": statistics.median(rates),
+        "ours_tokens_per_s": statistics.median(ours),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "version": theirs[0]["version"],
+    }
+
+
 def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
     """Run everything and return the figures."""
     facts: dict[str, Any] = {"machine": machine(options.device)}
@@ -390,7 +407,7 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         facts["quality"] = quality(model, options.data)
         tell(f"quality {facts['quality']}")
     if options.llama_cpp:
-        facts["llama_cpp"] = llama_cpp(options.llama_cpp)
+        facts["llama_cpp"] = beside_llama_cpp(model, options.llama_cpp)
         tell(f"llama.cpp {facts['llama_cpp']}")
     facts["six_tasks"] = {}
     for n in options.clips:

@@ -83,8 +83,9 @@ class Shortlist:
 
     @staticmethod
     def shortens(weight: Tensor) -> bool:
-        """Whether a head can be shortened: in bf16, with D in groups of 32 and V in 1024 blocks."""
-        return weight.dtype == torch.bfloat16 and not len(weight) % _BLOCKS and not weight.shape[1] % _GROUP
+        """Whether a head is shortened: in bf16, with D in groups of 32 and V in 1024 blocks."""
+        fits = weight.dtype == torch.bfloat16 and not len(weight) % _BLOCKS and not weight.shape[1] % _GROUP
+        return fits and _four_bits_are_quick()
 
     def __init__(self, weight: Tensor) -> None:
         self._weight, self._roughly = weight, FourBits(weight)
@@ -104,12 +105,10 @@ class Shortlist:
 def came_in_four_bits(layers: Sequence[nn.Module]) -> bool:
     """Whether the layers' weights, in bf16 and without adapters, are of sixteen values in each group."""
     for layer in layers:
-        if _base(layer).weight.dtype != torch.bfloat16:
+        weight = _base(layer).weight.data
+        if weight.dtype != torch.bfloat16 or weight.shape[0] % 16 or weight.shape[1] % _GROUP:
             return False
-        try:
-            codes, _, _ = _codes(_base(layer).weight.data[:64])
-        except ValueError:
-            return False
+        codes, _, _ = _codes(weight[:64])
         if (codes - codes.round()).abs().mean() > 0.05:  # of any other weight it is 0.25
             return False
     return True
@@ -119,10 +118,15 @@ def few_bits(layers: Sequence[nn.Module]) -> Callable[[Tensor], Tensor] | None:
     """Layers in bf16 that read the same, as one product of few bits: the four they came in, or eight, with adapters
     folded in; None if they are of another type or size.
     """
-    if came_in_four_bits(layers):
+    if _four_bits_are_quick() and came_in_four_bits(layers):
         return Adapted(layers)
     weight = torch.cat([folded(layer) for layer in layers])
     return EightBits(weight) if weight.dtype == torch.bfloat16 and not weight.shape[1] % _LANES else None
+
+
+def _four_bits_are_quick() -> bool:
+    """Whether torch has more than a plain loop for products of four bits: on x86 alone."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 def folded(layer: nn.Module) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-KEPT_S = 600.0
-"""A dialogue that does not go on is forgotten after this time: it is what somebody said."""
+KEPT_S = 300.0
+"""A dialogue that does not go on is let go with the next turn after this time: it is what somebody said."""
 _FEWEST = 16
 """Tokens that are worth the search."""
 

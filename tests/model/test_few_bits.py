@@ -3,7 +3,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from model.few_bits import Adapted, EightBits, FourBits, Shortlist, came_in_four_bits, folded
+from model.few_bits import Adapted, EightBits, FourBits, Shortlist, came_in_four_bits, few_bits, folded
 
 
 def q4_1(n, k):
@@ -60,7 +60,8 @@ def test_eight_bits_are_nearly_exact():
 
 
 def test_odd_sizes_have_no_groups():
-    assert not came_in_four_bits([layer(torch.zeros(16, 40).bfloat16())])
+    for n, k in ((16, 40), (100, 32)):
+        assert not came_in_four_bits([layer(torch.zeros(n, k).bfloat16())])
     with pytest.raises(ValueError, match="no groups"):
         FourBits(torch.zeros(15, 32).bfloat16())
 
@@ -111,3 +112,12 @@ def test_short_lists_are_the_same_whoever_is_beside_them():
 def test_other_heads_are_not_shortened():
     for weight in (torch.zeros(4096, 64), torch.zeros(4000, 64).bfloat16(), torch.zeros(4096, 40).bfloat16()):
         assert not Shortlist.shortens(weight)
+
+
+def test_where_four_bits_are_a_plain_loop_eight_are_taken(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert isinstance(few_bits([layer(q4_1(48, 96))]), EightBits)
+    assert not Shortlist.shortens(torch.zeros(4096, 64).bfloat16())
+    monkeypatch.undo()
+    assert isinstance(few_bits([layer(q4_1(48, 96))]), Adapted)
+    assert few_bits([layer(torch.zeros(16, 32))]) is None
