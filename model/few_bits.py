@@ -57,25 +57,22 @@ class FourBits:
 
 
 class Adapted:
-    """Layers that read the same and came in four bits, and beside them, in eight, the adapters that peft put around
-    them: these are smaller than the steps between sixteen values.
+    """Layers that read the same and came in four bits, and the adapters that peft put around them.
+
+    Adapters are smaller than the steps between sixteen values, so they cannot be folded in. What they read is a small
+    product of eight bits, and stands behind the layers' own input; what they add are more columns, in groups of their
+    own.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
-        self._base = FourBits(torch.cat([_base(layer).weight.data for layer in layers]))
         downs, ups = zip(*(_adapter(layer) for layer in layers), strict=True)
         down, up = torch.cat(downs), torch.block_diag(*ups)
-        missing = -len(down) % _LANES
-        down, up = F.pad(down, (0, 0, 0, missing)), F.pad(up, (0, missing))
-        self._adapter = (EightBits(down), EightBits(up)) if len(down) else None
+        self._down = EightBits(down) if len(down) else None
+        self._whole = FourBits(torch.cat([torch.cat([_base(layer).weight.data for layer in layers]), up], 1))
 
     def __call__(self, x: Tensor) -> Tensor:
         """X (M, K) bf16 -> (M, N)."""
-        y = self._base(x)
-        if self._adapter is None:
-            return y
-        down, up = self._adapter
-        return y.add_(up(down(x)))
+        return self._whole(x if self._down is None else torch.cat([x, self._down(x)], -1))
 
 
 class Shortlist:
@@ -150,7 +147,8 @@ def _adapter(layer: nn.Module) -> tuple[Tensor, Tensor]:
     (name,) = layer.active_adapters
     sides: list[Any] = [layer.lora_A[name], layer.lora_B[name]]
     down, up = (side.weight.data.float() for side in sides)
-    return down, up * layer.scaling[name]
+    missing = -len(down) % _GROUP
+    return F.pad(down, (0, 0, 0, missing)), F.pad(up * layer.scaling[name], (0, missing))
 
 
 def _codes(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
