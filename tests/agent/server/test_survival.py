@@ -105,7 +105,7 @@ def test_kill_9_during_turns_loses_none_and_answers_none_twice(tmp_path, tokens)
             kept = list(reversed(agent.store.list(user, limit=1000)))
             assert [episode.text for episode in kept] == [f"This is message {n}." for n in range(next_n[user])]
             assert [episode.reply for episode in kept] == [answer["reply"] for answer in answers[user]]
-            lines = [min(2 * n, 8) for n in range(next_n[user])]
+            lines = [2 * n if n < 4 else 8 + 2 * (n % 2) for n in range(next_n[user])]
             assert [episode.reply for episode in kept] == [f"I know {n} lines." for n in lines]
 
 
