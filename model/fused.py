@@ -108,7 +108,7 @@ class FusedLlama:
         self._rotary = lm.model.rotary_emb
         config = lm.config
         self._width = lm.model.layers[0].self_attn.head_dim
-        self._heads = config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads
+        self._heads = config.num_attention_heads, config.num_key_value_heads
         self._layers = []
         while lm.model.layers:  # one after the other, so that weights are never all there twice
             layer = lm.model.layers.pop(0)
@@ -132,13 +132,13 @@ class FusedLlama:
         """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows."""
         x = embeddings.clone()
         cos, sin = (part[0, :, None] for part in self._rotary(x, position_ids=positions[None]))  # (N, 1, D)
-        half, n_rotated = self._width // 2, sum(self._heads[:2])
+        half, n_rotated = self._width // 2, sum(self._heads)
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # with halves exchanged, (a, b) becomes (-b, a)
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(layer.before(x), quick).unflatten(-1, (-1, self._width))
             turned = qkv[:, :n_rotated]
             turned = torch.addcmul(turned * cos, turned.roll(half, -1), sin)
-            query, key = turned.split(self._heads[:2], 1)
+            query, key = turned.split(self._heads, 1)
             x += layer.out(attend(number, query, key, qkv[:, n_rotated:]).flatten(1), quick)
             gate, up = layer.gate_up(layer.between(x), quick).chunk(2, -1)
             x += layer.down(F.silu(gate) * up, quick)

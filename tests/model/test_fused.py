@@ -64,7 +64,8 @@ def test_a_fused_model_reads_as_transformers_do_adapters_included(make):
     cache.append(0, embeddings)
     found = own.lm_head(run_together([cache], fused)[0][0])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert not own.model.layers
+    with pytest.raises(RuntimeError, match="taken by its fused form"):  # and not nonsense
+        own(input_ids=ids)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])

@@ -3,9 +3,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from model.build import nano_emox_tiny
+from model.encoders.features import Features
 from model.nano_emox import IGNORED, EncoderOutputs, SoftTokens
 from model.processor import SLOTS, Inputs
-from tests.model.tiny import tiny_processor
+from tests.model.tiny import tiny_model, tiny_processor
 from training.freeze import freeze
 
 
@@ -159,3 +160,15 @@ def test_soft_tokens_of_other_rows_than_have_places_are_refused(model):
         model.embed(ids, voices, processor.placeholders)
     fitting = model.embed(ids, SoftTokens({"audio": soft.tokens["audio"][:1]}), processor.placeholders)
     torch.testing.assert_close(fitting[0, ids[0] == processor.placeholders["audio"]], soft.tokens["audio"][0])
+
+
+def test_what_an_acoustic_encoder_with_classes_hears_is_told():
+    model = tiny_model().model
+    heard = Features(torch.randn(2, 3, model.acoustic.width), (), torch.ones(2, 3, dtype=torch.bool))
+    model.fusion = None
+    assert model.soft_tokens(EncoderOutputs(acoustic=heard)).voice is None
+    model.acoustic.classes = ("a", "b")
+    soft = model.soft_tokens(EncoderOutputs(acoustic=heard))
+    assert torch.equal(soft.voice, heard.hidden[:, 0])
+    assert torch.equal(soft.rows()[1].voice, heard.hidden[1:, 0])
+    assert model.soft_tokens(EncoderOutputs()).voice is None

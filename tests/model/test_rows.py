@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
@@ -71,12 +72,24 @@ def test_the_first_candidates_come_from_the_last_state(lm, fused):
     check(lm, [5, 6, 7], rows_over(lm, 1, 100, fused).first(states[0][-1]))
 
 
+@pytest.fixture(scope="module")
+def short():
+    """A Llama in bf16 whose vocabulary is large enough for a short list of tokens."""
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=4096, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+                         num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True)  # fmt: skip
+    return LlamaForCausalLM(config).bfloat16().eval()
+
+
+@pytest.mark.parametrize("kind", ["lm", "short"])
 @torch.no_grad()
-def test_used_tokens_become_less_likely_in_their_row_alone(lm):
-    rows = Rows(lm, 2, 100)
+def test_used_tokens_become_less_likely_in_their_row_alone(kind, request):
+    lm = request.getfixturevalue(kind)
+    rows = rows_over(lm, 2, 100, fused=kind == "short")
     plain, careful = rows.take(read(lm, [1, 2]), 0, 9), rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5)
     found = rows.step({plain: 40, careful: 40})
     logits = [dict(zip(found[row].tokens.tolist(), found[row].logits, strict=True)) for row in (plain, careful)]
+    assert 40 in logits[0]
     for token, value in logits[0].items():
         expected = value if token != 40 else value / 1.5 if value > 0 else value * 1.5
         assert logits[1].get(token, expected) == pytest.approx(expected, abs=1e-6)

@@ -21,7 +21,7 @@ from training.config import Phase, RunConfig, as_table
 from training.data.mixture import Mixture
 from training.freeze import TRAINED
 from training.loop import TrainingError
-from training.release import release
+from training.release import recalibrate, release
 from training.run import build, open_run, prepare_features, start_from, train
 
 LABELS = ("neutral", "happy", "sad", "angry")
@@ -155,6 +155,17 @@ def test_a_finished_run_is_released_with_its_calibration(made, tmp_path, monkeyp
     saved = load_file(tmp_path / "checkpoint" / "branches.safetensors")
     trained = load_file(config.out / "phase-3" / "last.safetensors")
     assert torch.equal(saved["audio.queries"], trained["audio.queries"].to(torch.bfloat16))
+
+    config = replace(config, weights={"lm": str(lm)})
+    again = recalibrate(config, tmp_path / "checkpoint", tmp_path / "again", 6)
+    assert read_manifest(tmp_path / "again") == again
+    assert again.version.startswith(f"{manifest.version}+")
+    assert again.files == manifest.files
+    assert again.scaling.keys() == manifest.scaling.keys()
+    assert again.metrics["emotion/voice n"] == 6
+    twice = recalibrate(config, tmp_path / "again", tmp_path / "twice", 6)
+    assert twice.version == again.version
+    assert twice.scaling["emotion/text"] == again.scaling["emotion/text"]  # of what is scored, not of what was scaled
 
 
 def test_two_processes_of_the_command_train_one_model(made, tmp_path):
