@@ -31,10 +31,18 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.branches import BranchCache, run_together
-from model.build import NANO_EMOX_EMBEDDED, VARIANTS, compose, load, make_processor, merged_language_model
+from model.build import (
+    LANGUAGE_MODELS,
+    NANO_EMOX_EMBEDDED,
+    VARIANTS,
+    compose,
+    load,
+    make_processor,
+    merged_language_model,
+)
 from model.device import on_device
 from model.engine import LocalModel
-from model.fused import FEW_ROWS
+from model.fused import FEW_ROWS, is_fusible
 from model.manifest import embedded_checkpoint
 from model.nano_emox import NanoEmoX
 from model.rounds import Pass, Room
@@ -69,7 +77,7 @@ def timed(action: Callable[[], Any], n: int) -> list[float]:
     return times
 
 
-def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool) -> LocalModel:
+def open_model(variant: str, device: str, tokenizer: Path | None) -> LocalModel:
     """The variant ready to be asked; with random weights in bf16 unless it is the default."""
     if variant == "nano_emox_tiny":
         from tests.model.tiny import tiny_model
@@ -88,7 +96,7 @@ def open_model(variant: str, device: str, tokenizer: Path | None, compiled: bool
     words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     processor = make_processor(words, config, config.max_tokens)
     card = ModelCard(variant, "random", frozenset(("text", "voice", "face")))
-    return LocalModel(model, processor, card, compiled=compiled)
+    return LocalModel(model, processor, card, fused=is_fusible(model.lm))
 
 
 def clip(number: int) -> UserTurn:
@@ -105,10 +113,13 @@ def clip(number: int) -> UserTurn:
 
 @on_device
 def plain(model: LocalModel) -> Any:
-    """The language model as transformers has it: the default's in bf16 alone, without few bits."""
-    if model.card.variant != "nano_emox_embedded":
+    """The language model as transformers has it, as layers of a fused one are taken out of it."""
+    if model.card.variant == "nano_emox_embedded":
+        return AutoModelForCausalLM.from_pretrained(locate("smollm2"), dtype=torch.bfloat16, local_files_only=True)
+    if model.rounds.llama is None:
         return model.model.lm
-    return AutoModelForCausalLM.from_pretrained(locate("smollm2"), dtype=torch.bfloat16, local_files_only=True)
+    with torch.device(model.rounds.device):
+        return LANGUAGE_MODELS[VARIANTS[model.card.variant].lm]().to(torch.bfloat16).eval()
 
 
 def synchronize(device: str) -> None:
@@ -390,9 +401,9 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
     facts: dict[str, Any] = {"machine": machine(options.device)}
     tell(f"{facts['machine']}")
     started = time.perf_counter()
-    model = open_model(options.variant, options.device, options.tokenizer, options.compiled)
+    model = open_model(options.variant, options.device, options.tokenizer)
     facts["load_s"] = time.perf_counter() - started
-    facts["model"] = {"variant": model.card.variant, "compiled": options.compiled, "layers": layers(model)}
+    facts["model"] = {"variant": model.card.variant, "layers": layers(model)}
     tell(f"loaded in {facts['load_s']:.1f} s")
     facts["prefill_200"] = prefill(model, options.device)
     tell(f"prefill {facts['prefill_200']}")
@@ -436,7 +447,6 @@ def main() -> None:
     parser.add_argument("--variant", default="nano_emox_embedded", choices=VARIANTS)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer for a variant with random weights")
-    parser.add_argument("--compiled", action="store_true", help="fuse the kernels of a decoding step")
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="an interpreter that has llama-cpp-python")
     parser.add_argument("--data", type=Path, help="folder of the corpora: what int8 costs the default's replies")
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 4, 16])

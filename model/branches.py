@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,10 +39,10 @@ class BranchCache:
         self.lm = lm
         self._room = room(lm, 0)  # for keys and values, (layers, 2, H_kv, at least as many as there are slots, D)
         self._length = [0]  # position of the next token of each branch
-        self._limit = [[_WHOLE]]  # _limit[b][a]: branch b sees the slots of a at positions below this; 0 = none
+        self._limit = np.full((1, 1), _WHOLE)  # [b, a]: branch b sees the slots of a at positions below this; 0 = none
         self._waiting: list[tuple[int, Tensor]] = []
-        self._slot_branch = torch.empty(0, dtype=torch.long)
-        self._slot_position = torch.empty(0, dtype=torch.long)
+        self._slot_branch = np.empty(0, np.int64)
+        self._slot_position = np.empty(0, np.int64)
 
     @property
     def n_slots(self) -> int:
@@ -64,13 +65,13 @@ class BranchCache:
 
     def fork(self, parent: int = 0) -> int:
         """Open a branch that continues `parent` from where it ends now, waiting tokens included; returns its number."""
-        end = self._length[parent]
-        row = [min(limit, end) for limit in self._limit[parent]] + [_WHOLE]
-        for other in self._limit:
-            other.append(0)
-        self._limit.append(row)
+        end, number = self._length[parent], len(self._length)
+        if number == len(self._limit):
+            self._limit = np.pad(self._limit, (0, number))  # twice as large
+        np.minimum(self._limit[parent], end, out=self._limit[number])
+        self._limit[number, number] = _WHOLE
         self._length.append(end)
-        return len(self._length) - 1
+        return number
 
     def append(self, branch: int, piece: Tensor) -> None:
         """Let embeddings (L, D) wait at the end of `branch` until the next `run`; an L of 0 is allowed."""
@@ -84,8 +85,8 @@ class BranchCache:
         """
         n, start = kv.shape[-2], self._length[branch]
         self._make_room(n)
-        self._slot_branch = torch.cat([self._slot_branch, torch.full((n,), branch)])
-        self._slot_position = torch.cat([self._slot_position, torch.arange(start, start + n)])
+        self._slot_branch = np.concatenate([self._slot_branch, np.full(n, branch)])
+        self._slot_position = np.concatenate([self._slot_position, np.arange(start, start + n)])
         self._length[branch] += n
         self.kv[..., -n:, :] = kv
 
@@ -105,32 +106,30 @@ class BranchCache:
 
     def row(self, branch: int) -> Tensor:
         """Keys and values (layers, 2, H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
-        limits = torch.tensor(self._limit[branch])
-        seen = (self._slot_position < limits[self._slot_branch]).nonzero()[:, 0]
+        seen = np.flatnonzero(self._slot_position < self._limit[branch, self._slot_branch])
         in_order = seen[self._slot_position[seen].argsort()]
-        return self.kv.index_select(-2, in_order.to(self._room.device))
+        return self.kv.index_select(-2, torch.from_numpy(in_order).to(self._room.device))
 
     def _take(self) -> _Share:
         """What waits becomes slots, whose keys and values the pass will bring."""
         waiting, self._waiting = self._waiting, []
-        lengths = [len(piece) for _, piece in waiting]
-        branches = torch.tensor([branch for branch, _ in waiting]).repeat_interleave(torch.tensor(lengths))
-        starts = dict.fromkeys((branch for branch, _ in waiting), 0)
-        for branch in starts:
-            starts[branch] = self._length[branch] - int((branches == branch).sum())
+        branches = np.array([branch for branch, _ in waiting])
+        lengths = np.array([len(piece) for _, piece in waiting])
+        ends = {branch: self._length[branch] for branch, _ in waiting}
         spans = []
-        for (branch, _), n in zip(waiting, lengths, strict=True):
-            spans.append(torch.arange(starts[branch], starts[branch] + n))
-            starts[branch] += n
-        positions = torch.cat(spans)
+        for branch, n in zip(branches[::-1].tolist(), lengths[::-1].tolist(), strict=True):
+            spans.append(np.arange(ends[branch] - n, ends[branch]))
+            ends[branch] -= n
+        positions = np.concatenate(spans[::-1])
         self._make_room(len(positions))
-        self._slot_branch = torch.cat([self._slot_branch, branches])
-        self._slot_position = torch.cat([self._slot_position, positions])
-        seen = self._slot_position < torch.tensor(self._limit)[branches][:, self._slot_branch]
+        self._slot_branch = np.concatenate([self._slot_branch, branches.repeat(lengths)])
+        self._slot_position = np.concatenate([self._slot_position, positions])
+        seen = (self._slot_position < self._limit[branches][:, self._slot_branch]).repeat(lengths, 0)
         seen &= self._slot_position <= positions[:, None]  # (Q, K)
         embeddings = torch.cat([piece for _, piece in waiting])
-        mask = torch.zeros(seen.shape, dtype=embeddings.dtype).masked_fill(~seen, torch.finfo(embeddings.dtype).min)
-        return _Share(self, waiting, embeddings, positions, mask)
+        unseen = torch.full(seen.shape, torch.finfo(embeddings.dtype).min, dtype=embeddings.dtype)
+        mask = unseen.masked_fill_(torch.from_numpy(seen), 0)
+        return _Share(self, waiting, embeddings, torch.from_numpy(positions), mask)
 
     def _make_room(self, n: int) -> None:
         """Room for `n` more slots. It comes in a few sizes, so that what one turn freed fits the next."""
@@ -187,10 +186,7 @@ def run_together(caches: Sequence[BranchCache], llama: FusedLlama | None = None)
     ]
     embeddings = torch.cat([share.embeddings for share in shares.values()])
     positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
-    if llama is None:
-        hidden = _pass(caches[0].lm, embeddings, positions, parts)
-    else:
-        hidden = llama(embeddings, positions, partial(_attended, parts))
+    hidden = _pass(caches[0].lm, llama, embeddings, positions, parts)
     split = hidden.split([len(share.positions) for share in shares.values()])
     states = {number: share.states(part) for (number, share), part in zip(shares.items(), split, strict=True)}
     return [states.get(number, {}) for number in range(len(caches))]
@@ -199,8 +195,8 @@ def run_together(caches: Sequence[BranchCache], llama: FusedLlama | None = None)
 class Passes:
     """Passes over one language model on a GPU, as CUDA graphs of some sizes; a longer one is run as it is."""
 
-    def __init__(self, lm: Any) -> None:
-        self._lm = lm
+    def __init__(self, lm: Any, llama: FusedLlama | None = None) -> None:
+        self._lm, self._llama = lm, llama
         self._kv = room(lm, _MOST_SLOTS).zero_()  # where the graphs read and write; what a cache keeps is a copy
         self._graphs = Graphs(self._run)
 
@@ -213,7 +209,7 @@ class Passes:
         n_tokens = _size(n, _FEWEST_TOKENS)
         n_slots = _size(n_before + n_tokens, _FEWEST_SLOTS)
         if n_slots > _MOST_SLOTS or not n:
-            return run_together([cache])[0]
+            return run_together([cache], self._llama)[0]
         share = cache._take()
         self._kv[..., :n_before, :] = cache.kv[..., :n_before, :]
         mask = share.mask.new_full((n_tokens, n_slots), torch.finfo(share.mask.dtype).min)
@@ -227,7 +223,7 @@ class Passes:
 
     def _run(self, embeddings: Tensor, where: Tensor, mask: Tensor) -> Tensor:
         positions, at = where
-        return _pass(self._lm, embeddings, positions, [_Part(self._kv[..., : mask.shape[1], :], at, mask)])
+        return _pass(self._lm, self._llama, embeddings, positions, [_Part(self._kv[..., : mask.shape[1], :], at, mask)])
 
 
 _ROOM = 256
@@ -239,8 +235,10 @@ def _size(n: int, fewest: int) -> int:
     return max(fewest, 1 << (n - 1).bit_length())
 
 
-def _pass(lm: Any, embeddings: Tensor, positions: Tensor, parts: Sequence[_Part]) -> Tensor:
+def _pass(lm: Any, llama: FusedLlama | None, embeddings: Tensor, positions: Tensor, parts: Sequence[_Part]) -> Tensor:
     """Embeddings (Q, D) of all parts, one behind the other -> last hidden states (Q, D)."""
+    if llama is not None:
+        return llama(embeddings, positions, partial(_attended, parts))
     with attending(lm, _ATTENTION):
         return lm(
             inputs_embeds=embeddings[None], position_ids=positions[None], use_cache=False, parts=parts

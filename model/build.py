@@ -244,7 +244,7 @@ def load(
     manifest, config = known(checkpoint)
     lm_folder = checkpoint if manifest.merged else lm_folder
     lm = adapted_language_model(lm_folder, checkpoint, config)
-    fused = torch.device(device).type == "cpu" and is_fusible(_inner(lm))
+    fused = is_fusible(_inner(lm))
     lm = _inner(lm) if fused else _merged(lm)
     file = checkpoint / BRANCHES_FILE
     state = load_file(file) if file.is_file() else {}

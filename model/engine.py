@@ -145,12 +145,11 @@ class LocalModel:
         scaling: Mapping[str, Scaling] | None = None,
         *,
         room: Room | None = None,
-        compiled: bool = False,
         fused: bool = False,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
-        self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, compiled=compiled, fused=fused)
+        self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, fused=fused)
         self._scheduler = Scheduler(self.rounds.serve, self.rounds.room.requests)
         self._prefixes = Prefixes(self.rounds.room.prefix_tokens)
         self._card = card
@@ -169,7 +168,7 @@ class LocalModel:
 
     def _overhear(self, turn: UserTurn, history: Sequence[Utterance]) -> Request[Ahead]:
         _, _, slots = self._readable(turn)
-        soft: SoftTokens = yield Encode(self.processor.inputs(turn, slots))
+        soft: SoftTokens = yield Encode(self.processor.inputs(turn, slots, self.rounds.device))
         cache = BranchCache(self.model.lm.model)
         cache.append(0, self._embed(self.processor.header_ids()))
         whole = cache.fork()
@@ -187,7 +186,7 @@ class LocalModel:
 
     def _attend(self, turn: UserTurn, history: Sequence[Utterance], ahead: Ahead | None) -> Request[Prefix]:
         read, absent, slots = self._readable(turn)
-        soft: SoftTokens = yield Encode(self.processor.inputs(turn, slots))
+        soft: SoftTokens = yield Encode(self.processor.inputs(turn, slots, self.rounds.device))
         if ahead is not None and (not history or ahead.history != tuple(history) or ahead.slots != slots):
             ahead = None
         if ahead is not None:
@@ -430,7 +429,7 @@ class LocalModel:
     def _embed_prefix(self, soft: SoftTokens, slots: set[str], text: str, history: Sequence[Utterance]) -> Tensor:
         chosen = SoftTokens({slot: tokens for slot, tokens in soft.tokens.items() if slot in slots})
         ids = torch.tensor([self.processor.prefix_ids(chosen.counts(), text, history)], dtype=torch.long)
-        return self.model.embed(ids.to(self.rounds.device), chosen, self.processor.placeholders)[0]
+        return self.model.embed(ids, chosen, self.processor.placeholders)[0]
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.lm.lm_head(hidden)

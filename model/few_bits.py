@@ -68,7 +68,7 @@ class Adapted:
         downs, ups = zip(*(_adapter(layer) for layer in layers), strict=True)
         down, up = torch.cat(downs), torch.block_diag(*ups)
         self._down = EightBits(down) if len(down) else None
-        self._whole = FourBits(torch.cat([torch.cat([_base(layer).weight.data for layer in layers]), up], 1))
+        self._whole = FourBits(torch.cat([torch.cat([base(layer).weight.data for layer in layers]), up], 1))
 
     def __call__(self, x: Tensor) -> Tensor:
         """X (M, K) bf16 -> (M, N)."""
@@ -80,9 +80,9 @@ class Shortlist:
 
     @staticmethod
     def shortens(weight: Tensor) -> bool:
-        """Whether a head is shortened: in bf16, with D in groups of 32 and V in 1024 blocks."""
+        """Whether a head is shortened: on a CPU, in bf16, with D in groups of 32 and V in 1024 blocks."""
         fits = weight.dtype == torch.bfloat16 and not len(weight) % _BLOCKS and not weight.shape[1] % _GROUP
-        return fits and _four_bits_are_quick()
+        return fits and not weight.is_cuda and _four_bits_are_quick()
 
     def __init__(self, weight: Tensor) -> None:
         self._weight, self._roughly = weight, FourBits(weight)
@@ -102,7 +102,7 @@ class Shortlist:
 def came_in_four_bits(layers: Sequence[nn.Module]) -> bool:
     """Whether the layers' weights, in bf16 and without adapters, are of sixteen values in each group."""
     for layer in layers:
-        weight = _base(layer).weight.data
+        weight = base(layer).weight.data
         if weight.dtype != torch.bfloat16 or weight.shape[0] % 16 or weight.shape[1] % _GROUP:
             return False
         codes, _, _ = _codes(weight[:64])
@@ -128,21 +128,22 @@ def _four_bits_are_quick() -> bool:
 
 def folded(layer: nn.Module) -> Tensor:
     """A layer's weight, into which its adapter is folded, if it has one."""
-    weight = _base(layer).weight.data
+    weight = base(layer).weight.data
     if not isinstance(layer, LoraLayer):
         return weight
     (name,) = layer.active_adapters
     return weight.float().add_(cast(Any, layer).get_delta_weight(name)).to(weight.dtype)
 
 
-def _base(layer: nn.Module) -> nn.Linear:
+def base(layer: nn.Module) -> nn.Linear:
+    """The layer itself, which may have an adapter of peft around it."""
     return layer.get_base_layer() if isinstance(layer, LoraLayer) else layer  # type: ignore[return-value]
 
 
 def _adapter(layer: nn.Module) -> tuple[Tensor, Tensor]:
     """Down (r, K) and up (N, r), scaled; r is 0 without an adapter."""
     if not isinstance(layer, LoraLayer):
-        n, k = _base(layer).weight.shape
+        n, k = base(layer).weight.shape
         return torch.zeros(0, k), torch.zeros(n, 0)
     (name,) = layer.active_adapters
     sides: list[Any] = [layer.lora_A[name], layer.lora_B[name]]

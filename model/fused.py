@@ -1,9 +1,9 @@
-"""A Llama in few operations, for a CPU, which waits for weights to arrive and for Python between them.
+"""A Llama in few operations, as a CPU waits for Python between them and a GPU for each to be launched.
 
 transformers computes a layer with some forty small operations around seven products. Here there are four products, a
-norm is one operation, what attends is given by the caller, and weights lie as products read them: in bf16 in oneDNN's
-blocks, and once more in few bits for steps of decoding, in which few rows share them. Labels are scored in passes and
-are bf16 throughout.
+norm is one operation and what attends is given by the caller. On a CPU weights lie as products read them: in bf16 in
+oneDNN's blocks, and once more in few bits for steps of decoding, in which few rows share them. Labels are scored in
+passes and are bf16 throughout. How a GPU takes steps is in kernels.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
-from .few_bits import Shortlist, few_bits, folded
+from .few_bits import Shortlist, base, few_bits, folded
 
 FEW_ROWS = 4
 """Up to so many rows a step takes weights of few bits; with more it is bound by arithmetic, where bf16 is faster."""
@@ -28,65 +27,77 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 class PackedLinear(nn.Module):
-    """A bf16 linear layer without bias whose weight lies in the blocks in which oneDNN multiplies.
+    """A bf16 linear layer whose weight lies in the blocks in which oneDNN multiplies.
 
     Otherwise each product would first rearrange it: of 40 rows a third of the time, of one half of it.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._packed, self._bias = torch.ops.mkldnn._reorder_linear_weight(weight), bias
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., K) -> (..., N)."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
 
 
-def linear(weight: Tensor) -> nn.Module:
-    """A linear layer without bias, packed if it is in bf16 and the processor multiplies that."""
-    multiplies_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if weight.dtype == torch.bfloat16 and multiplies_bf16:
-        return PackedLinear(weight)
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    """A linear layer, packed if it is in bf16 on a CPU that multiplies that."""
+    if weight.dtype == torch.bfloat16 and not weight.is_cuda and _multiplies_bf16():
+        return PackedLinear(weight, bias)
     n, k = weight.shape
-    layer = nn.Linear(k, n, bias=False, device="meta")
+    layer = nn.Linear(k, n, bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
     return layer
 
 
+def _multiplies_bf16() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 class Product:
-    """Linear layers of a module that read the same, as one product; quickly it is one of few bits.
+    """Linear layers of a module that read the same, as one product; quickly it is one of few bits, on a CPU.
 
     Adapters of peft are folded in, or stand beside weights that came in four bits.
     """
 
     def __init__(self, module: nn.Module, *names: str) -> None:
         layers = [getattr(module, name) for name in names]
-        self._linear = linear(torch.cat([folded(layer) for layer in layers]))
-        self._quick = few_bits(layers) or self._linear
+        weight, biases = torch.cat([folded(layer) for layer in layers]), [base(layer).bias for layer in layers]
+        bias = None if biases[0] is None else torch.cat([one.data for one in biases])
+        self.linear: Any = linear(weight, bias)
+        self._quick = None if weight.is_cuda or bias is not None else few_bits(layers)
 
     def __call__(self, x: Tensor, quick: bool) -> Tensor:
         """X (N, K) -> (N, M)."""
-        return self._quick(x) if quick else self._linear(x)
+        return self._quick(x) if quick and self._quick is not None else self.linear(x)
 
 
 class Norm:
     """Root mean square normalisation as one operation in place of ten.
 
-    The mean of x beside -x is 0, so that what layer normalisation divides by is their root mean square.
+    On a CPU torch has none: the mean of x beside -x is 0, so that what layer normalisation divides by is their root
+    mean square.
     """
 
     def __init__(self, module: Any) -> None:
-        weight = module.weight.data
-        self._width, self._weight, self._eps = len(weight), weight.repeat(2), module.variance_epsilon
+        self.weight, self.eps = module.weight.data, module.variance_epsilon
+        self._twice = self.weight.repeat(2)
 
     def __call__(self, x: Tensor) -> Tensor:
         """X (N, D) -> (N, D)."""
-        both = F.layer_norm(torch.cat([x, -x], -1), self._weight.shape, self._weight, eps=self._eps)
-        return both[:, : self._width].contiguous()
+        if x.is_cuda:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        both = F.layer_norm(torch.cat([x, -x], -1), self._twice.shape, self._twice, eps=self.eps)
+        return both[:, : len(self.weight)].contiguous()
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
+    """A layer's norms and products."""
+
     before: Norm
     qkv: Product
     out: Product
@@ -96,7 +107,7 @@ class _Layer:
 
 
 class FusedLlama:
-    """The layers and the head of a Llama on a CPU; the layers are taken out of it, so that it can be read no more.
+    """The layers and the head of a Llama; the layers are taken out of it, so that it can be read no more.
 
     Raises:
         ValueError: the language model is of another kind (see `is_fusible`).
@@ -104,16 +115,16 @@ class FusedLlama:
 
     def __init__(self, lm: Any) -> None:
         if not is_fusible(lm):
-            raise ValueError(f"{type(lm).__name__} is no plain Llama on a CPU, so its steps stay with transformers")
-        self._rotary = lm.model.rotary_emb
+            raise ValueError(f"{type(lm).__name__} is no plain Llama, so its steps stay with transformers")
+        self.rotary = lm.model.rotary_emb
         config = lm.config
-        self._width = lm.model.layers[0].self_attn.head_dim
-        self._heads = config.num_attention_heads, config.num_key_value_heads
-        self._layers = []
+        self.width = lm.model.layers[0].self_attn.head_dim
+        self.heads = config.num_attention_heads, config.num_key_value_heads
+        self.layers = []
         while lm.model.layers:  # one after the other, so that weights are never all there twice
             layer = lm.model.layers.pop(0)
-            self._layers.append(
-                _Layer(
+            self.layers.append(
+                Layer(
                     Norm(layer.input_layernorm),
                     Product(layer.self_attn, "q_proj", "k_proj", "v_proj"),
                     Product(layer.self_attn, "o_proj"),
@@ -123,26 +134,27 @@ class FusedLlama:
                 )
             )
         lm.model.forward = _taken
-        self._norm = Norm(lm.model.norm)
+        self.norm = Norm(lm.model.norm)
         head = lm.lm_head.weight.data
         self.shortlist = Shortlist(head) if Shortlist.shortens(head) else None
-        lm.lm_head = linear(head)
+        self.head: Any = linear(head)
+        lm.lm_head = self.head
 
     def __call__(self, embeddings: Tensor, positions: Tensor, attend: Attend, *, quick: bool = False) -> Tensor:
         """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows."""
         x = embeddings.clone()
-        cos, sin = (part[0, :, None] for part in self._rotary(x, position_ids=positions[None]))  # (N, 1, D)
-        half, n_rotated = self._width // 2, sum(self._heads)
+        cos, sin = (part[0, :, None] for part in self.rotary(x, position_ids=positions[None]))  # (N, 1, D)
+        half, n_rotated = self.width // 2, sum(self.heads)
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # with halves exchanged, (a, b) becomes (-b, a)
-        for number, layer in enumerate(self._layers):
-            qkv = layer.qkv(layer.before(x), quick).unflatten(-1, (-1, self._width))
+        for number, layer in enumerate(self.layers):
+            qkv = layer.qkv(layer.before(x), quick).unflatten(-1, (-1, self.width))
             turned = qkv[:, :n_rotated]
             turned = torch.addcmul(turned * cos, turned.roll(half, -1), sin)
-            query, key = turned.split(self._heads, 1)
+            query, key = turned.split(self.heads, 1)
             x += layer.out(attend(number, query, key, qkv[:, n_rotated:]).flatten(1), quick)
             gate, up = layer.gate_up(layer.between(x), quick).chunk(2, -1)
             x += layer.down(F.silu(gate) * up, quick)
-        return self._norm(x)
+        return self.norm(x)
 
 
 def _taken(*_: Any, **__: Any) -> None:
@@ -150,16 +162,18 @@ def _taken(*_: Any, **__: Any) -> None:
 
 
 def is_fusible(lm: Any) -> bool:
-    """Whether a causal language model is a Llama without biases on a CPU; its layers may have adapters of peft."""
+    """Whether a causal language model is a plain Llama, or Qwen2, which has biases; its layers may have adapters."""
     return (
-        type(lm) is LlamaForCausalLM
-        and lm.lm_head.weight.device.type == "cpu"
+        type(lm) in (LlamaForCausalLM, Qwen2ForCausalLM)
         and lm.config.hidden_act == "silu"
-        and all(type(module) is nn.Linear and module.bias is None for module in _linears(lm))
+        and all(_is_plain(layer) for layer in lm.model.layers)
     )
 
 
-def _linears(lm: Any) -> list[nn.Module]:
-    inner = [module for layer in lm.model.layers for module in (*layer.self_attn.children(), *layer.mlp.children())]
-    found = [module for module in (*inner, lm.lm_head) if hasattr(module, "weight")]
-    return [module.get_base_layer() if isinstance(module, LoraLayer) else module for module in found]
+def _is_plain(layer: Any) -> bool:
+    attention = [base(getattr(layer.self_attn, name)) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+    rest = [base(getattr(layer.mlp, name)) for name in ("gate_proj", "up_proj", "down_proj")]
+    with_bias = {linear.bias is not None for linear in attention[:3]}
+    without = [attention[3].bias, *(linear.bias for linear in rest)]
+    plain = all(type(linear) is nn.Linear for linear in (*attention, *rest))
+    return plain and len(with_bias) == 1 and all(bias is None for bias in without)

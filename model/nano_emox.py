@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from .adapters import FaceAdapter
 from .config import Fuses
 from .encoders.features import Encoder, Features
 from .fusion import ExpertFusion
+from .graphs import side_by_side
 from .processor import SLOTS, Inputs
 from .qformer import QFormer
 
@@ -107,7 +109,7 @@ class NanoEmoX(nn.Module):
             given = getattr(inputs, str(encoder.reads)) if encoder is not None else None
             return encoder(given) if encoder is not None and given is not None else None
 
-        return EncoderOutputs(run(self.visual), run(self.acoustic), run(self.facial))
+        return EncoderOutputs(*side_by_side(*(partial(run, one) for one in (self.visual, self.acoustic, self.facial))))
 
     def soft_tokens(self, features: EncoderOutputs) -> SoftTokens:
         """Run the trained branches on encoder outputs, live or from the cache."""
@@ -141,7 +143,8 @@ class NanoEmoX(nn.Module):
         """Embeddings of a prompt with its soft tokens in place.
 
         Args:
-            ids: (B, L) token ids, in which `placeholders[slot]` stands once for each soft token of that slot.
+            ids: (B, L) token ids, in which `placeholders[slot]` stands once for each soft token of that slot; on the
+                CPU they spare a GPU from being waited for.
             soft: the soft tokens, of each slot for those of the B rows that have its placeholders, in their order.
 
         Returns:
@@ -151,7 +154,7 @@ class NanoEmoX(nn.Module):
             ValueError: a slot has another number of placeholders than of soft tokens.
         """
         table = self.lm.get_input_embeddings()
-        embeddings = table(ids.clamp(max=table.num_embeddings - 1))
+        embeddings = table(ids.clamp(max=table.num_embeddings - 1).to(table.weight.device))
         for slot, placeholder in placeholders.items():
             at = ids == placeholder
             filled = at.any(1)
@@ -162,7 +165,8 @@ class NanoEmoX(nn.Module):
                     f"slot {slot} has {at.sum(1).tolist()} placeholders for {n} soft tokens in each of {n_rows} rows"
                 )
             if tokens is not None:
-                embeddings = embeddings.masked_scatter(at[..., None], tokens.to(embeddings.dtype).flatten(0, 1))
+                there = at[..., None].to(embeddings.device)
+                embeddings = embeddings.masked_scatter(there, tokens.to(embeddings.dtype).flatten(0, 1))
         return embeddings
 
     def token_losses(self, embeddings: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

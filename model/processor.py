@@ -174,18 +174,18 @@ class Processor:
         """
         return self.ids(question + self.style.assistant) + self.ids(answer_lead)
 
-    def inputs(self, turn: UserTurn, slots: Collection[str]) -> Inputs:
-        """Encoder inputs of one turn (B = 1) for the slots that will be read."""
+    def inputs(self, turn: UserTurn, slots: Collection[str], device: torch.device | None = None) -> Inputs:
+        """Encoder inputs of one turn (B = 1) for the slots that will be read; pictures are resized on the device."""
         wants = set(slots)
         frames = faces = clips = speech = None
         if wants & {"frame", "multi"} and turn.frames is not None:
             images = turn.frames.images[frame_indices(len(turn.frames.images), N_STEPS)]
-            frames = _resized(images, FRAME_PX)[None]
+            frames = _resized(images, FRAME_PX, device)[None]
         if wants & {"face", "multi"} and turn.faces is not None:
             crops = turn.faces.crops[frame_indices(len(turn.faces.crops), N_STEPS)]
             if self.face_margin is not None:
                 crops = _middle(crops, (1 + 2 * self.face_margin) / (1 + 2 * turn.faces.margin))
-            faces = _resized(crops, self.face_px)[None]
+            faces = _resized(crops, self.face_px, device)[None]
         if wants & {"audio", "multi"} and turn.speech is not None:
             clips = speech_clips(turn.speech.samples)[None]
             speech = (torch.from_numpy(np.asarray(turn.speech.samples, dtype=np.float32)),)
@@ -207,7 +207,11 @@ def _middle(images: np.ndarray, share: float) -> np.ndarray:
     return images[:, y : height - y, x : width - x]
 
 
-def _resized(images: np.ndarray, size_px: int) -> Tensor:
+def _resized(images: np.ndarray, size_px: int, device: torch.device | None) -> Tensor:
     """Images uint8 (N, H, W, 3) -> uint8 (N, 3, S, S); the aspect ratio is not kept (section 2.2)."""
-    channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    given = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    channels_first = given.permute(0, 3, 1, 2).contiguous()
+    if given.is_cuda:  # where it is not done in whole numbers
+        floats = F.interpolate(channels_first.float(), (size_px, size_px), mode="bilinear", antialias=True)
+        return floats.round_().clamp_(0, 255).to(torch.uint8)
     return F.interpolate(channels_first, (size_px, size_px), mode="bilinear", antialias=True)

@@ -84,7 +84,6 @@ class Rounds:
     Args:
         row_slots: tokens that a row of an answer may have, prompt included.
         room: how much is done at once; by default what suits the device.
-        compiled: see `Rows`.
         fused: whether passes and steps are those of `FusedLlama`.
     """
 
@@ -94,17 +93,17 @@ class Rounds:
         row_slots: int,
         room: Room | None = None,
         *,
-        compiled: bool = False,
         fused: bool = False,
     ) -> None:
         self.device = model.lm.get_input_embeddings().weight.device
         on_gpu = self.device.type == "cuda"
         self.room = room or (ON_GPU if on_gpu else Room())
         self.llama = FusedLlama(model.lm) if fused else None
-        self.rows = Rows(model.lm, self.room.rows, row_slots, compiled, self.llama)
+        self.rows = Rows(model.lm, self.room.rows, row_slots, self.llama)
         self._model = model
         self._aside = torch.cuda.Stream() if on_gpu else None
-        self._run_passes = Passes(model.lm.model).run if on_gpu else partial(run_together, llama=self.llama)
+        together = partial(run_together, llama=self.llama)
+        self._run_passes = Passes(model.lm.model, self.llama).run if on_gpu else together
         self._encoders = Graphs(self._encoded) if on_gpu and getattr(model.acoustic, "reads", "") != "speech" else None
 
     def serve(self, needs: Sequence[Any]) -> dict[int, Any]:
@@ -149,6 +148,8 @@ class Rounds:
         if not wanted:
             return []
         try:
+            if self._aside is not None:  # pictures were resized on the device
+                self._aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._aside):
                 soft = self._soft(Inputs.together(wanted))
             if self._aside is not None:

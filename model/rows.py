@@ -2,14 +2,15 @@
 
 A row begins as the keys and values along a branch of a `BranchCache`. Rows in use stand together at the beginning: when
 one is given up, the last takes its place. On a GPU a step is a CUDA graph, captured once for each number of rows and
-slots out of a few, as a step is a thousand small kernels that the host could not launch in time. On a CPU a Llama's
-step is made of few operations (fused.py).
+slots out of a few, as a step is hundreds of small kernels that the host could not launch in time. A Llama's step is
+made of few operations (fused.py), on a GPU of few kernels (kernels.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -54,14 +55,12 @@ class Candidates:
 class Rows:
     """Up to `limit` rows over a causal language model of transformers.
 
-    With `compiled` a step's kernels are fused first (`torch.compile`), which takes a minute for each number of rows.
     With `llama`, the model's fused form, steps are taken in that.
     """
 
     lm: Any
     limit: int
     max_slots: int
-    compiled: bool = False
     llama: FusedLlama | None = None
     _used: list[Row] = field(default_factory=list)
 
@@ -72,11 +71,7 @@ class Rows:
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
         self._penalty = torch.ones(self.limit, device=table.device)
-        self._forward: Callable[..., tuple[Tensor, Tensor]] = self._candidates
-        if self.compiled:
-            # Tuned by coordinate descent, the products of a single row become kernels fused with what follows.
-            options: dict[str, Any] = {"coordinate_descent_tuning": True}
-            self._forward = torch.compile(self._candidates, dynamic=False, options=options)
+        self._steps = None if self.llama is None else kernels(self.llama, self.lm, self.max_slots)
         self._graphs = Graphs(self._stepped)
 
     @property
@@ -147,8 +142,8 @@ class Rows:
         """Token ids, positions and whether they count, (3, B) -> likeliest tokens and the bits of their logits, int32
         (2, B, N_CANDIDATES).
         """
-        with attending(self.lm, _ATTENTION):  # out of what is compiled
-            tokens, logits = self._forward(*fed, n_slots)
+        given, positions, counts = fed
+        tokens, logits = self._candidates(given, positions, counts, n_slots)
         return torch.stack([tokens.int(), logits.view(torch.int32)])
 
     def _candidates(self, tokens: Tensor, positions: Tensor, counts: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
@@ -159,15 +154,21 @@ class Rows:
         n = len(tokens)
         rows = torch.arange(n, device=tokens.device)
         self._seen[rows, tokens] = self._seen[rows, tokens] | counts.bool()
-        later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
-        mask = self._keys[0].new_zeros(later.shape)
-        unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
-        read = self._plain if self.llama is None else self._fused
-        listed, logits = self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen))
+        listed, logits = self._read(tokens, positions, n_slots)
         seen = self._seen[:n] if listed is None else self._seen[:n].index_select(1, listed)
         penalty = self._penalty[:n, None]
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         return _likeliest(listed, logits)
+
+    def _read(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor | None, Tensor]:
+        """As `_logits`, after token ids (B,) at positions (B,) in rows of so many slots."""
+        if self._steps is not None:
+            return None, self._steps(tokens, positions, self._keys, self._values)
+        later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
+        mask = self._keys[0].new_zeros(later.shape)
+        unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
+        read = self._plain if self.llama is None else self._fused
+        return self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen))
 
     def _logits(self, hidden: Tensor) -> tuple[Tensor | None, Tensor]:
         """Tokens (C,), or None for all of them, and their logits (B, C) after hidden states (B, D)."""
@@ -176,21 +177,24 @@ class Rows:
         return None, self.lm.lm_head(hidden).float()
 
     def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
-        return self.lm.model(
-            inputs_embeds=embeddings[:, None],
-            position_ids=positions[:, None],
-            use_cache=False,
-            at=positions,
-            keys=self._keys,
-            values=self._values,
-            unseen=unseen,
-        ).last_hidden_state[:, 0]
+        with attending(self.lm, _ATTENTION):
+            return self.lm.model(
+                inputs_embeds=embeddings[:, None],
+                position_ids=positions[:, None],
+                use_cache=False,
+                at=positions,
+                keys=self._keys,
+                values=self._values,
+                unseen=unseen,
+            ).last_hidden_state[:, 0]
 
     def _fused(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
         assert self.llama is not None
         n, n_slots = len(embeddings), unseen.shape[-1]
         _, n_heads, slots, width = self._keys[0].shape
-        at = (torch.arange(n * n_heads).view(n, n_heads) * slots + positions[:, None]).flatten()
+        at = (
+            torch.arange(n * n_heads, device=positions.device).view(n, n_heads) * slots + positions[:, None]
+        ).flatten()
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             keys, values = self._keys[layer], self._values[layer]
@@ -217,6 +221,16 @@ class Rows:
             for layer, part in enumerate(parts):
                 parts[layer] = self._room(more_rows, more_slots)
                 parts[layer][:rows, :, :slots] = part
+
+
+def kernels(llama: FusedLlama, lm: Any, max_slots: int) -> Callable[..., Tensor] | None:
+    """Steps in kernels of our own, where there are any: on a GPU, in bf16, with Triton."""
+    table = lm.get_input_embeddings()
+    if not table.weight.is_cuda or table.weight.dtype != torch.bfloat16 or find_spec("triton") is None:
+        return None
+    from .kernels import Steps
+
+    return Steps(llama, table, max_slots)
 
 
 def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:
