@@ -62,8 +62,7 @@ SAID = (
 )
 CLIP_S = 4.0
 PROMPT = 180
-REPLY = 48
-"""Tokens before a step of decoding, and tokens of a reply."""
+"""Tokens before a step of decoding."""
 
 
 def timed(action: Callable[[], Any], n: int) -> list[float]:
@@ -227,7 +226,7 @@ def generate(lm: Any, n_rows: int, device: str, n_tokens: int = 64) -> dict[str,
     return {"tokens_per_s": n_rows * n_tokens / statistics.median(times)}
 
 
-def six_tasks(model: LocalModel, turn: UserTurn, tokens: int = REPLY) -> dict[str, float]:
+def six_tasks(model: LocalModel, turn: UserTurn, tokens: int) -> dict[str, float]:
     """All six tasks on a clip; seconds from the start to what was perceived, understood, first said, and to the end."""
     started = time.perf_counter()
     marks = {}
@@ -247,7 +246,7 @@ def six_tasks(model: LocalModel, turn: UserTurn, tokens: int = REPLY) -> dict[st
     return marks
 
 
-def at_once(model: LocalModel, n: int, first: int = 0, tokens: int = REPLY) -> list[dict[str, float]]:
+def at_once(model: LocalModel, n: int, tokens: int, first: int = 0) -> list[dict[str, float]]:
     """`six_tasks` of `n` people who speak at the same moment, with the clips from the number `first` on."""
     found: list[dict[str, float]] = [{} for _ in range(n)]
     turns = [clip(first + number) for number in range(n)]
@@ -273,7 +272,7 @@ def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return found | {"last_whole_ms": 1000 * max(row["whole"] for row in rows)}
 
 
-def throughput(model: LocalModel, n: int, most: int) -> dict[str, float]:
+def throughput(model: LocalModel, n: int, most: int, tokens: int) -> dict[str, float]:
     """`most` people whose turns were read get their replies, `n` at once: tokens a second over all, wait for the first
     word.
     """
@@ -283,7 +282,7 @@ def throughput(model: LocalModel, n: int, most: int) -> dict[str, float]:
 
     def ask(prefix: Any) -> tuple[float, int]:
         started = time.perf_counter()
-        marks = [time.perf_counter() - started for _ in model.empathize(prefix, ReplyBrief(None, max_tokens=REPLY))]
+        marks = [time.perf_counter() - started for _ in model.empathize(prefix, ReplyBrief(None, max_tokens=tokens))]
         return marks[0], len(marks)
 
     started = time.perf_counter()
@@ -422,13 +421,13 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         tell(f"llama.cpp {facts['llama_cpp']}")
     facts["six_tasks"] = {}
     for n in options.clips:
-        at_once(model, n)
-        rows = [row for number in range(options.repeat) for row in at_once(model, n, number)]
+        at_once(model, n, options.reply)
+        rows = [row for number in range(options.repeat) for row in at_once(model, n, options.reply, number)]
         facts["six_tasks"][n] = medians(rows)
         tell(f"{n} clips at once: {facts['six_tasks'][n]}")
     facts["throughput"] = {}
     for n in options.concurrent:
-        facts["throughput"][n] = throughput(model, n, max(options.concurrent))
+        facts["throughput"][n] = throughput(model, n, max(options.concurrent), options.reply)
         tell(f"{n} replies at once: {facts['throughput'][n]}")
     facts["refused_ms"] = refused(model)
     tell(f"told that it is busy after {facts['refused_ms']:.2f} ms")
@@ -452,6 +451,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--clips", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--concurrent", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
+    parser.add_argument("--reply", type=int, default=48, help="tokens of a reply, at most")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -166,12 +166,15 @@ def _attend(
     key = (tl.load(its + d).to(tl.float32) * c + tl.load(its + other).to(tl.float32) * s).to(k.dtype)
     value = tl.load(its + N_KV * WIDTH + d).to(v.dtype)
     # What stands at its own position is taken from here: the slot is being written.
-    mine_too = part == 0
-    tl.store(keys + position * WIDTH + d, key, mask=mine_too)
-    tl.store(values + position * WIDTH + d, value, mask=mine_too)
-    highest = tl.where(mine_too, tl.sum(query * key.to(tl.float32), 1), -1e30)
-    total = tl.where(mine_too, 1.0, 0.0) + tl.zeros((GROUP,), tl.float32)
-    attended = tl.zeros((GROUP, WIDTH), tl.float32) + tl.where(mine_too, value.to(tl.float32), 0.0)[None, :]
+    highest = tl.full((GROUP,), -1e30, tl.float32)
+    total = tl.zeros((GROUP,), tl.float32)
+    attended = tl.zeros((GROUP, WIDTH), tl.float32)
+    if part == 0:
+        tl.store(keys + position * WIDTH + d, key)
+        tl.store(values + position * WIDTH + d, value)
+        highest = tl.sum(query * key.to(tl.float32), 1)
+        total += 1.0
+        attended += value.to(tl.float32)[None, :]
     asked = query.to(k.dtype)
     for _ in tl.range(part * SLOTS, position, SPLITS * SLOTS):
         logits = tl.where(seen[None, :], tl.dot(asked, tl.trans(k)), -1e30)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -53,18 +54,6 @@ class SoftTokens:
     def counts(self) -> dict[str, int]:
         """Slot -> number of soft tokens."""
         return {slot: tokens.shape[1] for slot, tokens in self.tokens.items()}
-
-    def rows(self) -> list[SoftTokens]:
-        """Those of each row of the batch (B = 1)."""
-        n = len(next(iter(self.tokens.values()), ()))
-        return [
-            SoftTokens(
-                {slot: tokens[row : row + 1] for slot, tokens in self.tokens.items()},
-                None if self.gates is None else self.gates[row : row + 1],
-                None if self.voice is None else self.voice[row : row + 1],
-            )
-            for row in range(n)
-        ]
 
 
 class NanoEmoX(nn.Module):
@@ -113,20 +102,24 @@ class NanoEmoX(nn.Module):
 
     def soft_tokens(self, features: EncoderOutputs) -> SoftTokens:
         """Run the trained branches on encoder outputs, live or from the cache."""
-        tokens: dict[str, Tensor] = {}
+        acoustic, facial, visual = features.acoustic, features.facial, features.visual
+        seen = visual if self.fuses == "frames" else facial
+        asked: dict[str, Callable[[], Any]] = {}
+        if self.fusion is not None and acoustic is not None and seen is not None:
+            asked["multi"] = partial(self.fusion, acoustic, seen)
+        if self.audio is not None and acoustic is not None:
+            asked["audio"] = partial(self.audio, acoustic)
+        if self.face is not None and facial is not None:
+            asked["face"] = partial(self.face, facial)
+        if self.video is not None and visual is not None:
+            asked["frame"] = partial(self.video, visual)
+        tokens: dict[str, Any] = dict(zip(asked, side_by_side(*asked.values()), strict=True))
         gates = None
-        seen = features.visual if self.fuses == "frames" else features.facial
-        if self.fusion is not None and features.acoustic is not None and seen is not None:
-            tokens["multi"], gates = self.fusion(features.acoustic, seen)
-        if self.audio is not None and features.acoustic is not None:
-            tokens["audio"] = self.audio(features.acoustic)
-        if self.face is not None and features.facial is not None:
-            tokens["face"] = self.face(features.facial)
-        if self.video is not None and features.visual is not None:
-            tokens["frame"] = self.video(features.visual)
-        heard = features.acoustic if isinstance(self.acoustic, Encoder) and self.acoustic.classes else None
+        if "multi" in tokens:
+            tokens["multi"], gates = tokens["multi"]
+        heard = acoustic if isinstance(self.acoustic, Encoder) and self.acoustic.classes else None
         voice = None if heard is None else heard.hidden[:, 0]
-        return SoftTokens({slot: tokens[slot] for slot in SLOTS if slot in tokens}, gates, voice)
+        return SoftTokens(tokens, gates, voice)
 
     def slot_counts(self, features: EncoderOutputs) -> dict[str, int]:
         """Slot -> number of soft tokens that `soft_tokens` will give for these encoder outputs."""

@@ -74,23 +74,6 @@ class Inputs:
         speech = None if self.speech is None else tuple(one.to(device) for one in self.speech)
         return Inputs(frames, faces, clips, speech)
 
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Equal for inputs that can be put together."""
-        there = (self.frames, self.faces, self.clips)
-        return (*(None if one is None else one.shape[1:] for one in there), self.speech is None)
-
-    @staticmethod
-    def together(several: Sequence[Inputs]) -> Inputs:
-        """One batch of inputs of the same shape."""
-
-        def batch(name: str) -> Tensor | None:
-            parts = [getattr(one, name) for one in several]
-            return None if parts[0] is None else torch.cat(parts)
-
-        speech = tuple(sound for one in several for sound in one.speech or ())
-        return Inputs(batch("frames"), batch("faces"), batch("clips"), speech or None)
-
 
 class Processor:
     """Turns text into ids and a turn into encoder inputs.

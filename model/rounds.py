@@ -1,6 +1,6 @@
 """What requests need of the device, and how it serves many of them in one round (scheduler.py).
 
-Encode   turns are encoded: together on a GPU, beside what the language model does; one by one on a CPU
+Encode   a turn is encoded, on a GPU beside what the language model does; with others it would be felt otherwise
 Step     all answers that are being decoded take their next token (rows.py)
 Pass     what waits in several caches is read in one pass (branches.py)
 Sit      an answer gets a row, once one is free
@@ -58,10 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Room:
-    """How much is done at once.
-
-    A CPU encodes one turn after the other, as more at once take as many times as long and all others wait.
-    """
+    """How much is done at once."""
 
     requests: int = 256
     """Beyond so many the model is busy."""
@@ -69,13 +66,11 @@ class Room:
     """Answers that are decoded together."""
     pass_tokens: int = 768
     """Tokens of a pass; what is longer goes alone."""
-    encodings: int = 1
-    """Turns that are encoded together."""
     prefix_tokens: int = 4096
     """Tokens of dialogues that are kept for their next turn; one is 23 kB of the default model's."""
 
 
-ON_GPU = Room(rows=32, pass_tokens=8192, encodings=16, prefix_tokens=65536)
+ON_GPU = Room(rows=32, pass_tokens=8192, prefix_tokens=65536)
 
 
 class Rounds:
@@ -108,17 +103,15 @@ class Rounds:
 
     def serve(self, needs: Sequence[Any]) -> dict[int, Any]:
         """Results by index, of as many needs as one round serves; what is wrong with one alone is its result."""
-        wanted = [number for number, need in enumerate(needs) if isinstance(need, Encode)]
-        wanted = [number for number in wanted if needs[number].inputs.shape == needs[wanted[0]].inputs.shape]
-        wanted = wanted[: self.room.encodings]
-        encoded = self._encode([needs[number].inputs for number in wanted])
+        wanted = [number for number, need in enumerate(needs) if isinstance(need, Encode)][:1]
+        encoded = {number: self._encode(needs[number].inputs) for number in wanted}
         results = self._step(needs) | self._pass(needs)
         for number, need in enumerate(needs):  # last: whatever fails above, no row is taken for nobody
             if isinstance(need, Sit) and self.rows.n_free:
                 results[number] = self._seated(need)
         if self._aside is not None:
             torch.cuda.current_stream().wait_stream(self._aside)
-        return results | dict(zip(wanted, encoded, strict=True))
+        return results | encoded
 
     def _step(self, needs: Sequence[Any]) -> dict[int, Any]:
         steps = {need.row: number for number, need in enumerate(needs) if isinstance(need, Step)}
@@ -143,33 +136,28 @@ class Rounds:
         except ValueError as error:
             return error
 
-    def _encode(self, wanted: Sequence[Inputs]) -> Sequence[SoftTokens | Exception]:
-        """Encode together; on a GPU beside what the language model does meanwhile."""
-        if not wanted:
-            return []
+    def _encode(self, inputs: Inputs) -> SoftTokens | Exception:
+        """Encode a turn, on a GPU beside what the language model does meanwhile."""
         try:
             if self._aside is not None:  # pictures were resized on the device
                 self._aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._aside):
-                soft = self._soft(Inputs.together(wanted))
+                soft = self._soft(inputs)
             if self._aside is not None:
-                for tokens in (*soft.tokens.values(), *(() if soft.gates is None else (soft.gates,))):
+                for tokens in (*soft.tokens.values(), *(one for one in (soft.gates, soft.voice) if one is not None)):
                     tokens.record_stream(torch.cuda.current_stream())
-            return soft.rows() if soft.tokens else [soft] * len(wanted)
+            return soft
         except Exception as error:
-            return [error] if len(wanted) == 1 else [one for each in wanted for one in self._encode([each])]
+            return error
 
     def _soft(self, inputs: Inputs) -> SoftTokens:
         pictures_and_sound = {"frames": inputs.frames, "faces": inputs.faces, "clips": inputs.clips}
         given = {name: one for name, one in pictures_and_sound.items() if one is not None}
         if self._encoders is None or not given:
             return self._model.soft_tokens(self._model.encode(inputs.to(self.device)))
-        n = len(next(iter(given.values())))
-        whole = 1 << (n - 1).bit_length()
-        filled = [torch.cat([one, one[:1].expand(whole - n, *one.shape[1:])]) for one in given.values()]
-        soft = self._encoders(*filled, **{name: int(name in given) for name in pictures_and_sound})
-        gates = None if soft.gates is None else soft.gates[:n].clone()
-        return SoftTokens({slot: tokens[:n].clone() for slot, tokens in soft.tokens.items()}, gates)
+        soft = self._encoders(*given.values(), **{name: int(name in given) for name in pictures_and_sound})
+        gates = None if soft.gates is None else soft.gates.clone()
+        return SoftTokens({slot: tokens.clone() for slot, tokens in soft.tokens.items()}, gates)
 
     def _encoded(self, *given: Tensor, **there: int) -> SoftTokens:
         """`_soft` without anything that is not on the device: tensors in order of those names that are there."""

@@ -170,5 +170,4 @@ def test_what_an_acoustic_encoder_with_classes_hears_is_told():
     model.acoustic.classes = ("a", "b")
     soft = model.soft_tokens(EncoderOutputs(acoustic=heard))
     assert torch.equal(soft.voice, heard.hidden[:, 0])
-    assert torch.equal(soft.rows()[1].voice, heard.hidden[1:, 0])
     assert model.soft_tokens(EncoderOutputs()).voice is None

@@ -80,10 +80,12 @@ def test_a_pass_that_fails_leaves_no_row_taken(nano, monkeypatch):
 
 
 @torch.inference_mode()
-def test_turns_are_encoded_one_by_one_on_a_cpu_and_by_shape_together_where_there_is_room(nano):
-    sound, words = Inputs(clips=torch.randn(1, 8, 32_000)), Inputs()
-    assert Rounds(nano, 50).serve([Encode(sound), Encode(sound)]).keys() == {0}
-    found = Rounds(nano, 50, Room(encodings=4)).serve([Encode(sound), Encode(words), Encode(sound)])
-    assert found.keys() == {0, 2}
-    torch.testing.assert_close(found[0].tokens["audio"], found[2].tokens["audio"])
+def test_turns_are_encoded_one_by_one_and_what_cannot_be_is_nobody_elses_fault(nano):
+    sound, broken = Inputs(clips=torch.randn(1, 8, 32_000)), Inputs(clips=torch.randn(1, 8, 3))
+    rounds = Rounds(nano, 50)
+    found = rounds.serve([Encode(sound), Encode(sound)])
+    assert found.keys() == {0}
     assert found[0].tokens["audio"].shape[0] == 1
+    found = rounds.serve([Encode(broken), Pass(waiting(nano, 1))])
+    assert isinstance(found[0], Exception)
+    assert found[1][0].shape == (1, nano.lm.config.hidden_size)
