@@ -35,7 +35,7 @@ from .device import give_back_memory, keep_few_kernels, keep_memory_whole, on_de
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
-from .engine import LocalModel, Scaling
+from .engine import LocalModel
 from .fused import is_fusible
 from .fusion import ExpertFusion
 from .manifest import CheckpointError, Manifest, embedded_checkpoint, read_manifest, write_manifest
@@ -43,6 +43,7 @@ from .nano_emox import NanoEmoX
 from .processor import Processor
 from .published import load_published
 from .qformer import QFormer
+from .readings import Scaling
 from .types import ModelCard
 from .weights import locate, read_state, resolve
 

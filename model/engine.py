@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +21,18 @@ from .heads import Answer, Choice, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
 from .prefixes import Prefixes
 from .processor import Processor
+from .readings import (
+    Cause,
+    Scaling,
+    calibrated,
+    counted,
+    fitting,
+    half_by_words,
+    heard,
+    line_logits,
+    open_words,
+    with_the_ear,
+)
 from .rounds import Encode, Pass, Room, Rounds, Sit, Step
 from .rows import Row
 from .scheduler import Request, Say, Scheduler
@@ -51,9 +62,6 @@ _PATIENCE_S = 0.5
 """So long others go before what is read ahead."""
 _REST_TOKENS = 640
 """Of a row, besides a prompt's `max_tokens`: what is remembered, the thought and the reply."""
-CAUSE_LINES = ("0", "1", "2", "3+")
-"""How many lines ago a line was said: labels of the scaling of `cause/line`."""
-
 TEMPERATURE = 0.5
 TOP_P = 0.9
 """Of the draw of a reply's tokens."""
@@ -64,15 +72,6 @@ LABEL_TASKS: Mapping[str, tuple[str, str, str]] = {
     "intent": (p.INTENT_QUESTION, p.INTENT_LEAD, "{}"),
 }
 """Question, how the answer begins, and how a label is written in it."""
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Vector scaling of a label task: softmax(weight · score + bias) (Guo et al. 2017, arXiv:1706.04599)."""
-
-    labels: tuple[str, ...]
-    weight: tuple[float, ...]
-    bias: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -118,15 +117,6 @@ class Ahead:
     whole: int
     history: tuple[Utterance, ...]
     slots: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Cause:
-    """A clause that may be why: `line` counts the dialogue's lines from 0, the words said now come last."""
-
-    text: str
-    line: int
-    probability: float
 
 
 class LocalModel:
@@ -251,7 +241,7 @@ class LocalModel:
         roots |= {modality: root for modality, root in prefix.single.items() if root != prefix.now}
         read_by: dict[str, tuple[Modality, ...]] = {"whole": tuple(prefix.single)}
         read_by |= {modality: (modality,) for modality in prefix.single}
-        labels = {name: _heard(EMOTIONS, read_by[name]) for name in roots}
+        labels = {name: heard(EMOTIONS, read_by[name]) for name in roots}
         choices = {name: self._choice("emotion", root, labels[name]) for name, root in roots.items()}
         said = prefix.single.get("text")  # words say their sentiment best; it is learnt from them above all
         choices["sentiment"] = self._choice("sentiment", prefix.now if said is None else said, SENTIMENTS)
@@ -261,7 +251,7 @@ class LocalModel:
         )
         read = {}
         for name, values in scores.items():
-            read[name] = _counted(self._probabilities(prefix, "emotion", read_by[name], labels[name], values), EMOTIONS)
+            read[name] = counted(self._probabilities(prefix, "emotion", read_by[name], labels[name], values), EMOTIONS)
         emotions = read["whole"] if "text" not in read else half_by_words(read["text"], read["whole"])
         evidence = {modality: read.get(modality, emotions) for modality in prefix.single}
         emotion = max(emotions, key=emotions.__getitem__)
@@ -312,7 +302,8 @@ class LocalModel:
 
         intents: dict[str, float] = {}
         if "intent" in scores:
-            intents = self._probabilities(prefix, "intent", tuple(prefix.single), INTENTS, scores["intent"])
+            read: tuple[Modality, ...] = ("text",) if "text" in prefix.single else tuple(prefix.single)
+            intents = self._probabilities(prefix, "intent", read, INTENTS, scores["intent"])
         line, cause = len(lines) - 1, prefix.turn.text
         if quotable:
             line, cause = quotable[int(scores["cause"].argmax()) if "cause" in scores else 0]
@@ -331,9 +322,9 @@ class LocalModel:
         A calm voice counts as neutral where `calm` is none of the labels of emotions.
         """
         read = tuple(prefix.single)
-        asked = _heard(labels, read) if task == "emotion" else labels
+        asked = heard(labels, read) if task == "emotion" else labels
         scores = self.score(prefix, {task: self._choice(task, prefix.now, asked)})
-        return _counted(self._probabilities(prefix, task, read, asked, scores[task]), labels)
+        return counted(self._probabilities(prefix, task, read, asked, scores[task]), labels)
 
     def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
         """The clauses said so far, each with the probability that it is why the person feels `emotion`; sums to 1."""
@@ -437,43 +428,10 @@ class LocalModel:
     def _probabilities(
         self, prefix: Prefix, task: str, read: Sequence[Modality], labels: Sequence[str], scores: Tensor
     ) -> dict[str, float]:
+        scores = scores.cpu()
         if task == "emotion" and "voice" in read and "text" not in read and set(labels) <= prefix.voice.keys():
             scores = with_the_ear(scores, torch.tensor([prefix.voice[label] for label in labels]))
-        scaling = self._scaling.get(f"{task}/{'+'.join(read)}")
-        if scaling is not None and set(labels) <= set(scaling.labels):
-            at = [scaling.labels.index(label) for label in labels]
-            scores = torch.tensor(scaling.weight)[at] * scores.cpu() + torch.tensor(scaling.bias)[at]
-        return dict(zip(labels, scores.double().softmax(-1).tolist(), strict=True))
-
-
-def _heard(labels: Sequence[str], read: Collection[Modality]) -> Sequence[str]:
-    """Emotion labels, with the calm that a voice can have beside neutral."""
-    also_calm = "voice" in read and "neutral" in labels and "calm" not in labels
-    return (*labels, "calm") if also_calm else labels
-
-
-def _counted(probabilities: dict[str, float], labels: Sequence[str]) -> dict[str, float]:
-    """Probabilities of `labels` alone: calm, where it is none of them, counts as neutral."""
-    if "calm" in probabilities and "calm" not in labels:
-        probabilities["neutral"] += probabilities.pop("calm")
-    return probabilities
-
-
-def line_logits(causes: Sequence[Cause], now: int) -> list[tuple[int, float, str]]:
-    """Each line with the log-odds of its clauses' share, and how long ago it was said (one of `CAUSE_LINES`).
-
-    Args:
-        causes: clauses whose probabilities sum to 1.
-        now: number of the line said now.
-    """
-    shares: dict[int, float] = {}
-    for cause in causes:
-        shares[cause.line] = shares.get(cause.line, 0.0) + cause.probability
-    found = []
-    for line, share in shares.items():
-        share = min(max(share, 1e-4), 1 - 1e-4)
-        found.append((line, math.log(share / (1 - share)), CAUSE_LINES[min(now - line, len(CAUSE_LINES) - 1)]))
-    return found
+        return calibrated(scores, labels, fitting(self._scaling, f"{task}/{'+'.join(read)}", labels))
 
 
 def _told(prefix: Prefix) -> int:
@@ -497,28 +455,3 @@ def _quotable(prefix: Prefix) -> list[tuple[int, str]]:
 def _shorten(text: str, n_words: int = 18) -> str:
     """The first words of a line, as the scenario is worded in training."""
     return " ".join(text.replace('"', "'").split()[:n_words]).rstrip(" ,;.!?")
-
-
-def half_by_words(words: Mapping[str, float], together: Mapping[str, float]) -> dict[str, float]:
-    """What is felt: the mean of what the words alone show and of what everything together shows.
-
-    Voices were learnt from a few actors and say little of very different ones: a synthetic voice that tells of a death
-    sounds angry. A voice may colour plain words, but not overrule clear ones. On voices like those it was learnt from
-    the whole reads as well and is surer of what it should be sure of (docs/LOG.md).
-    """
-    return {label: (p + together[label]) / 2 for label, p in words.items()}
-
-
-def with_the_ear(scores: Tensor, heard: Tensor) -> Tensor:
-    """What is felt without words: the geometric mean of two readings, from scores and log-probabilities of labels (C,).
-
-    Of what the acoustic encoder hears, a part is lost on the way through Q-Former and language model, which learnt to
-    read from a few actors; people unlike them it reads better by itself (docs/LOG.md).
-    """
-    return (scores.cpu().log_softmax(-1) + heard.log_softmax(-1)) / 2
-
-
-def open_words(answer: str) -> tuple[str, ...]:
-    """The emotion words of an open-vocabulary answer: lower case, no repeats, in order."""
-    words = (re.sub(r"[^a-z' -]", "", word.lower()).strip() for word in re.split(r"[,;]| and ", answer))
-    return tuple(dict.fromkeys(word for word in words if 1 < len(word) < 25))

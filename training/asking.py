@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from model.engine import Cause, LocalModel
+from model.engine import LocalModel
+from model.readings import Cause
 from model.types import EMOTIONS, SENTIMENTS, STRATEGIES, AffectModel, ReplyBrief, Thought
 from model.weights import locate
 from perception.errors import MediaError
@@ -101,7 +102,8 @@ def one_of_labels(asking: Asking) -> Scores:
         groups |= {f"speaker {speaker}": scores for speaker, scores in scored.items()}
     return Scores(
         len(asked),
-        classification.scores(probabilities, gold),
+        classification.scores(probabilities, gold)
+        | {"ece_if_calibrated": classification.ece_if_calibrated(probabilities, seed=asking.seed)},
         classification.intervals(probabilities, gold, _units(asked), seed=asking.seed),
         groups,
         skipped,
@@ -139,7 +141,9 @@ def views(asking: Asking) -> Scores:
     gained, gained_inside = _measured(gain, asked, asking.seed)
     return Scores(
         len(asked),
-        scores["both"] | gained,
+        scores["both"]
+        | {"ece_if_calibrated": classification.ece_if_calibrated(read["both"], seed=asking.seed)}
+        | gained,
         inside["both"] | gained_inside,
         {view: {"n": len(asked), **scores[view], "intervals": inside[view]} for view in read},
         skipped,

@@ -26,15 +26,16 @@ from torch.nn import functional as F
 from model.build import Manifest, checkpoints_language_model, load, save
 from model.cache import new_folder
 from model.device import keep_freed_memory, on_device
-from model.engine import CAUSE_LINES, LocalModel, Scaling, line_logits
+from model.engine import LocalModel
 from model.manifest import read_manifest, write_manifest
 from model.nano_emox import NanoEmoX
+from model.readings import CAUSE_LINES, Scaling, line_logits
 from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, ModelCard
 from model.weights import WeightsError
 from perception.face import FaceTracker
 from perception.types import Modality, UserTurn
 
-from .benches import find
+from .benches import MINTREC_INTENTS, find
 from .config import RunConfig, load_config
 from .data.cases import Case
 from .data.mixture import Mixture
@@ -56,24 +57,30 @@ DATA = {
 LICENCE = "research and personal use: trained on CC BY-NC(-SA) and research-only corpora"
 
 
-def labels_of(task: str, modalities: Sequence[Modality]) -> tuple[str, ...]:
-    """The labels that the model scores for a task when it reads these modalities."""
+def labels_of(key: str, modalities: Sequence[Modality]) -> tuple[str, ...]:
+    """The labels that the model scores for `task/modalities`, with those of the corpus if one is named, when it reads
+    these modalities.
+    """
+    task = key.partition("/")[0]
+    if key.endswith(" of MIntRec"):
+        return MINTREC_INTENTS
     if task == "emotion":
         return VOICE_EMOTIONS if "voice" in modalities else EMOTIONS
     return {"sentiment": SENTIMENTS, "intent": INTENTS}[task]
 
 
 @on_device
-def score(model: LocalModel, task: str, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Uncalibrated log-probabilities (N, C) of a task's labels, gold indices (N,), and the labels."""
+def score(model: LocalModel, key: str, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Uncalibrated log-probabilities (N, C) of the labels of `task/modalities`, gold indices (N,), and the labels."""
+    task = key.partition("/")[0]
     rows, gold = [], []
     labels: tuple[str, ...] = ()
-    for sample in track(samples, f"{task}, {len(samples)} samples"):
+    for sample in track(samples, f"{key}, {len(samples)} samples"):
         turn = UserTurn(sample.text)
         if sample.clip.sound or sample.clip.pictures:
             turn = replace(read_turn(sample.clip, ("acoustic", "facial"), _no_finder), text=sample.text)
         prefix = model.attend(turn)
-        labels = labels_of(task, tuple(prefix.single))
+        labels = labels_of(key, tuple(prefix.single))
         found = model.classify(prefix, task, labels)
         rows.append(torch.tensor([found[label] for label in labels]).clamp(min=1e-30).log())
         gold.append(labels.index(sample.label))
@@ -132,7 +139,7 @@ def _minimise(loss: Callable[[], Tensor], *parameters: Tensor) -> None:
 
 
 def calibration_samples(config: RunConfig, n: int, seed: int = 7) -> dict[str, list[Sample]]:
-    """Validation samples by `task/modalities`, at most `n` each."""
+    """Validation samples by `task/modalities`, at most `n` each; a corpus with labels of its own is named behind."""
     corpora = read_corpora(config, "valid")
     draw = random.Random(seed)
 
@@ -146,7 +153,8 @@ def calibration_samples(config: RunConfig, n: int, seed: int = 7) -> dict[str, l
     chosen = {
         "emotion/text": some("emotion", {"goemotions": 0.5, "isear": 0.25, "meld_text": 0.25}),
         "sentiment/text": some("sentiment", {"goemotions": 0.6, "meld_text": 0.4}),
-        "intent/text": some("intent", {"mintrec_text": 0.5, "mintrec2_text": 0.5}),
+        "intent/text": some("intent", {"mintrec2_text": 1.0}),
+        "intent/text of MIntRec": some("intent", {"mintrec_text": 1.0}),
         "emotion/voice": some("emotion", {"ravdess": 1.0}),
         "emotion/face": some("emotion", {"fer2013": 1.0}),
     }
@@ -171,7 +179,7 @@ def calibrate(model: LocalModel, chosen: Mapping[str, Sequence[Sample]]) -> tupl
     for key, samples in chosen.items():
         if not samples:
             continue
-        scores, gold, labels = score(model, key.partition("/")[0], samples)
+        scores, gold, labels = score(model, key, samples)
         scaling[key] = fit_scaling(scores, gold, labels)
         crossed = torch.empty_like(scores)
         first, second = halves(samples)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.engine import CAUSE_LINES, Cause, Scaling, line_logits, open_words, with_the_ear
+from model.readings import CAUSE_LINES, Cause, Scaling, fitting, line_logits, open_words, with_the_ear
 from model.types import EMOTIONS, INTENTS, VOICE_EMOTIONS, CutShort, ReplyBrief, Thought, Utterance
 from perception.types import Absence, Faces, Frames, Speech, UserTurn
 from tests.model.tiny import tiny_model
@@ -87,6 +87,23 @@ def test_scaling_calibrates():
     together = model.perceive(model.attend(spoken))
     assert together.evidence.text == affect.emotions
     assert together.emotions != affect.emotions  # fitted on words alone, so used for words alone
+
+
+def test_labels_are_calibrated_among_as_few_as_were_asked():
+    many = Scaling(("sad", "happy", "bored"), (1.0,) * 3, (5.0, 0.0, 0.0))
+    few = Scaling(("sad", "happy"), (1.0,) * 2, (0.0, 5.0))
+    scalings = {"emotion/text": many, "emotion/text of somebody": few, "emotion/text+voice": few}
+    assert fitting(scalings, "emotion/text", ("happy", "sad")) is few
+    assert fitting(scalings, "emotion/text", ("sad", "bored")) is many
+    assert fitting(scalings, "emotion/text", ("sad", "angry")) is None
+    assert fitting(scalings, "emotion/voice", ("sad",)) is None
+
+
+def test_an_intent_is_calibrated_by_words_wherever_there_are_words():
+    thank = Scaling(INTENTS, (0.0,) * 30, tuple(9.0 if intent == "Thank" else 0.0 for intent in INTENTS))
+    model = tiny_model(scaling={"intent/text": thank})
+    prefix = model.attend(UserTurn("hello", whole_turn().speech))
+    assert model.understand(prefix, model.perceive(prefix))[0].intent == "Thank"
 
 
 def test_clear_words_are_not_overruled_and_plain_words_leave_room(model):

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from model.engine import Cause
+from model.readings import Cause
 from model.types import EMOTIONS, ModelCard
 from tests.fakes import FakeModel, affect_of
 from tests.perception.clips import make_clip, tone

@@ -104,3 +104,12 @@ def test_the_same_seed_draws_the_same():
     assert first != classification.intervals(probabilities, gold, units, seed=2)
     scores = classification.scores(probabilities, gold)
     assert all(low <= scores[name] <= high for name, (low, high) in first.items())
+
+
+def test_few_samples_look_uncalibrated_by_chance_alone():
+    def expected(n):
+        return classification.ece_if_calibrated(np.full((n, 2), 0.5) + np.array([0.05, -0.05]), n_draws=400)
+
+    assert expected(25) == pytest.approx(0.7979 * (0.55 * 0.45 / 25) ** 0.5, rel=0.1)  # of a normal deviate, its size
+    assert expected(10_000) < 0.01
+    assert classification.ece_if_calibrated(one_hot([1, 0], 2)) == 0

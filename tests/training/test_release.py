@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from model.engine import CAUSE_LINES, Cause
+from model.readings import CAUSE_LINES, Cause
 from model.types import EMOTIONS, INTENTS, SENTIMENTS, VOICE_EMOTIONS, Utterance
 from perception.types import UserTurn
 from tests.training.corpora import ScriptedModel, make_voices
@@ -75,7 +75,8 @@ def test_samples_of_nobody_are_halved_one_by_one():
 def test_a_voice_can_be_calm():
     assert labels_of("emotion", ("text", "voice")) == VOICE_EMOTIONS
     assert labels_of("emotion", ("text", "face")) == EMOTIONS
-    assert (labels_of("sentiment", ("voice",)), labels_of("intent", ("text",))) == (SENTIMENTS, INTENTS)
+    assert (labels_of("sentiment/voice", ("voice",)), labels_of("intent/text", ("text",))) == (SENTIMENTS, INTENTS)
+    assert len(labels_of("intent/text of MIntRec", ("text",))) == 20
 
 
 def test_scores_are_log_probabilities_in_the_order_of_the_labels():

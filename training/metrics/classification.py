@@ -45,6 +45,16 @@ def ece(probabilities: np.ndarray, gold: np.ndarray) -> float:
     return sum(share * abs(right - confidence) for confidence, right, share in reliability(probabilities, gold))
 
 
+def ece_if_calibrated(probabilities: np.ndarray, *, n_draws: int = 200, seed: int = 0) -> float:
+    """Calibration error that would be measured if every probability were right: the mean over labels drawn by them.
+
+    With few samples a bin's accuracy differs from its confidence by chance, so that no error below this can be seen.
+    """
+    draw, upto = np.random.default_rng(seed), probabilities.cumsum(1)[:, :-1]
+    drawn = ((draw.random((len(upto), 1)) > upto).sum(1) for _ in range(n_draws))
+    return float(np.mean([ece(probabilities, gold) for gold in drawn]))
+
+
 def reliability(probabilities: np.ndarray, gold: np.ndarray) -> list[tuple[float, float, float]]:
     """Mean confidence, accuracy and share of the samples of each of ten equal bins of confidence that is not empty."""
     confidence = probabilities.max(1)
