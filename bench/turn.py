@@ -32,8 +32,8 @@ from agent.plan import plan_reply, think
 from agent.session import Agent
 from agent.settings import Settings, load_settings
 from agent.speech import STYLES, write_wav
+from bench.decoding import decoding, prefill
 from bench.machine import machine, timed
-from bench.model import decoding, prefill
 from memory.store import InMemoryStore
 from model import processor as p
 from model.build import NANO_EMOX_EMBEDDED, merged_language_model
