@@ -82,7 +82,7 @@ class Shortlist:
     def shortens(weight: Tensor) -> bool:
         """Whether a head is shortened: on a CPU, in bf16, with D in groups of 32 and V in 1024 blocks."""
         fits = weight.dtype == torch.bfloat16 and not len(weight) % _BLOCKS and not weight.shape[1] % _GROUP
-        return fits and not weight.is_cuda and _four_bits_are_quick()
+        return fits and weight.device.type == "cpu" and _four_bits_are_quick()
 
     def __init__(self, weight: Tensor) -> None:
         self._weight, self._roughly = weight, FourBits(weight)

@@ -43,7 +43,7 @@ class PackedLinear(nn.Module):
 
 def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
     """A linear layer, packed if it is in bf16 on a CPU that multiplies that."""
-    if weight.dtype == torch.bfloat16 and not weight.is_cuda and _multiplies_bf16():
+    if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _multiplies_bf16():
         return PackedLinear(weight, bias)
     n, k = weight.shape
     layer = nn.Linear(k, n, bias=bias is not None, device="meta")
@@ -68,7 +68,7 @@ class Product:
         weight, biases = torch.cat([folded(layer) for layer in layers]), [base(layer).bias for layer in layers]
         bias = None if biases[0] is None else torch.cat([one.data for one in biases])
         self.linear: Any = linear(weight, bias)
-        self._quick = None if weight.is_cuda or bias is not None else few_bits(layers)
+        self._quick = few_bits(layers) if weight.device.type == "cpu" and bias is None else None
 
     def __call__(self, x: Tensor, quick: bool) -> Tensor:
         """X (N, K) -> (N, M)."""

@@ -3,6 +3,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from model.adapters import add_lora
 from model.branches import BranchCache, run_together
@@ -23,6 +24,18 @@ def adapted(dtype, rank=4):
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.1)
     return lm.eval()
+
+
+def qwen(dtype):
+    """A tiny Qwen2, whose queries, keys and values have biases."""
+    torch.manual_seed(0)
+    config = Qwen2Config(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True)  # fmt: skip
+    lm = Qwen2ForCausalLM(config).to(dtype).eval()
+    for name, parameter in lm.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter)
+    return lm
 
 
 def layers(dtype=torch.bfloat16, **widths):
@@ -53,7 +66,7 @@ def test_layers_of_other_types_are_never_of_few_bits():
         torch.testing.assert_close(asked(x, quick), expected)
 
 
-@pytest.mark.parametrize("make", [llama, adapted])
+@pytest.mark.parametrize("make", [llama, adapted, qwen])
 @torch.no_grad()
 def test_a_fused_model_reads_as_transformers_do_adapters_included(make):
     lm, ids = make(torch.float64), torch.tensor([[1, 2, 3, 40, 41, 300]])
@@ -77,12 +90,23 @@ def test_a_norm_is_the_one_of_transformers(size):
     torch.testing.assert_close(Norm(lm.model.norm)(x), lm.model.norm(x), atol=1e-5, rtol=1e-5)
 
 
-def test_only_plain_llamas_on_a_cpu_are_fused():
+def test_only_plain_llamas_and_qwens_are_fused():
     assert is_fusible(llama(torch.bfloat16))
     assert is_fusible(adapted(torch.float32))
+    assert is_fusible(qwen(torch.bfloat16))
     biased = llama(torch.float32)
     biased.model.layers[0].self_attn.q_proj = nn.Linear(32, 32)
     for other in (add_lora(llama(torch.float32), LoraSettings(rank=2)), biased, nn.Linear(2, 2)):
         assert not is_fusible(other)
         with pytest.raises(ValueError, match="steps stay with transformers"):
             FusedLlama(other)
+
+
+@torch.no_grad()
+def test_biases_stay_where_steps_are_quick_and_bf16_is_packed():
+    lm = qwen(torch.bfloat16)
+    module, x = lm.model.layers[0].self_attn, torch.randn(3, 32).bfloat16()
+    expected = torch.cat([module.q_proj(x), module.k_proj(x), module.v_proj(x)], -1)
+    asked = Product(module, "q_proj", "k_proj", "v_proj")
+    for quick in (False, True):
+        torch.testing.assert_close(asked(x, quick), expected, atol=2e-2, rtol=2e-2)
