@@ -241,8 +241,15 @@ def recalibrate(config: RunConfig, checkpoint: Path, out: Path, n_samples: int) 
         write_manifest(partial, replace(manifest, scaling={}))
         asked = load(checkpoints_language_model(partial, config.weights), partial)
         scaling, metrics = calibrate_all(asked, config, n_samples)
-        version = f"{manifest.version.partition('+')[0]}+{today}"
+        version = calibrated_again(manifest.version, today)
         return write_manifest(partial, replace(manifest, version=version, metrics=metrics, scaling=scaling))
+
+
+def calibrated_again(version: str, today: str) -> str:
+    """The version of a checkpoint after a calibration; of several on one day the number is told."""
+    weights, _, before = version.partition("+")
+    day, _, number = before.partition(".")
+    return f"{weights}+{today}" if day != today else f"{weights}+{today}.{int(number or 1) + 1}"
 
 
 def calibrate_all(

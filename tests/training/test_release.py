@@ -12,7 +12,7 @@ from tests.training.corpora import ScriptedModel, make_voices
 from training.data import clips
 from training.data import questions as q
 from training.data.cases import Case
-from training.release import calibrate, fit_cause_lines, fit_scaling, halves, labels_of, score
+from training.release import calibrate, calibrated_again, fit_cause_lines, fit_scaling, halves, labels_of, score
 
 
 @dataclass
@@ -149,3 +149,12 @@ def test_a_line_is_as_probable_a_cause_as_lines_said_so_long_ago_have_been():
     now, before = (torch.tensor(scaling.bias[at]).sigmoid().item() for at in (0, 1))  # the log-odds of a half are 0
     assert now == pytest.approx(0.75, abs=0.01)
     assert before == pytest.approx(0.25, abs=0.01)
+
+
+def test_each_calibration_has_a_version_of_its_own():
+    versions = ["p2e-5-800"]
+    for day in ("2026-01-02", "2026-01-02", "2026-01-02", "2026-01-03"):
+        versions.append(calibrated_again(versions[-1], day))
+    assert [version.partition("+")[2] for version in versions[1:]] == [
+        "2026-01-02", "2026-01-02.2", "2026-01-02.3", "2026-01-03"
+    ]  # fmt: skip
