@@ -203,8 +203,9 @@ class Steps:
 
     def __init__(self, llama: FusedLlama, table: nn.Module, max_slots: int) -> None:
         self._llama, self._table = llama, table
-        self._early = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
         device = llama.norm.weight.device
+        on_nvidia = device.type == "cuda" and torch.version.hip is None
+        self._early = on_nvidia and torch.cuda.get_device_capability(device) >= (9, 0)
         at = torch.arange(max_slots, device=device)[None]
         cos, sin = llama.rotary(torch.zeros(1, device=device), position_ids=at)
         self._cos, self._sin = cos[0].contiguous(), sin[0].contiguous()  # float32 (slots, D)

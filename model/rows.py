@@ -8,6 +8,7 @@ made of few operations (fused.py), on a GPU of few kernels (kernels.py).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -71,7 +72,7 @@ class Rows:
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
         self._penalty = torch.ones(self.limit, device=table.device)
-        self._steps = None if self.llama is None else kernels(self.llama, self.lm, self.max_slots)
+        self._steps = None if self.llama is None else self._kernels(self.llama)
         self._graphs = Graphs(self._stepped)
 
     @property
@@ -160,6 +161,24 @@ class Rows:
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         return _likeliest(listed, logits)
 
+    def _kernels(self, llama: FusedLlama) -> Callable[..., Tensor] | None:
+        """Steps in kernels of our own, where they suit the model and can be built: on a GPU, with Triton."""
+        table = self.lm.get_input_embeddings()
+        fits = table.weight.is_cuda and table.weight.dtype == torch.bfloat16 and llama.width in (16, 32, 64, 128, 256)
+        if not fits or find_spec("triton") is None:
+            return None
+        nothing = torch.zeros(1, dtype=torch.long, device=table.weight.device)
+        try:
+            from .kernels import Steps
+
+            steps = Steps(llama, table, self.max_slots)
+            with torch.no_grad():
+                steps(nothing, nothing, self._keys, self._values)
+        except Exception as error:  # Triton builds with the machine's C compiler, and versions differ
+            warnings.warn(f"replies come slower, as kernels of our own cannot be built: {error}", stacklevel=2)
+            return None
+        return steps
+
     def _read(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor | None, Tensor]:
         """As `_logits`, after token ids (B,) at positions (B,) in rows of so many slots."""
         if self._steps is not None:
@@ -221,16 +240,6 @@ class Rows:
             for layer, part in enumerate(parts):
                 parts[layer] = self._room(more_rows, more_slots)
                 parts[layer][:rows, :, :slots] = part
-
-
-def kernels(llama: FusedLlama, lm: Any, max_slots: int) -> Callable[..., Tensor] | None:
-    """Steps in kernels of our own, where there are any: on a GPU, in bf16, with Triton."""
-    table = lm.get_input_embeddings()
-    if not table.weight.is_cuda or table.weight.dtype != torch.bfloat16 or find_spec("triton") is None:
-        return None
-    from .kernels import Steps
-
-    return Steps(llama, table, max_slots)
 
 
 def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:
