@@ -54,6 +54,8 @@ DATA = {
 }  # fmt: skip
 """Corpora as the manifest names them."""
 
+MOST_TOGETHER = 200
+
 LICENCE = "research and personal use: trained on CC BY-NC(-SA) and research-only corpora"
 
 
@@ -139,7 +141,9 @@ def _minimise(loss: Callable[[], Tensor], *parameters: Tensor) -> None:
 
 
 def calibration_samples(config: RunConfig, n: int, seed: int = 7) -> dict[str, list[Sample]]:
-    """Validation samples by `task/modalities`, at most `n` each; a corpus with labels of its own is named behind."""
+    """Validation samples by `task/modalities`, at most `n` each, half as many of what several modalities say together,
+    which takes longest, and of that at most `MOST_TOGETHER`; a corpus with labels of its own is named behind.
+    """
     corpora = read_corpora(config, "valid")
     draw = random.Random(seed)
 
@@ -159,8 +163,9 @@ def calibration_samples(config: RunConfig, n: int, seed: int = 7) -> dict[str, l
         "emotion/face": some("emotion", {"fer2013": 1.0}),
     }
     for pair in ("voice+face", "text+voice", "text+face", "text+voice+face"):
-        drawn = [each.sample for each in Mixture(corpora, {pair: 1.0}, seed).batch(1, 2 * n)]
-        chosen[f"emotion/{pair}"] = [sample for sample in drawn if sample.task == "emotion"][: n // 2]
+        together = min(n // 2, MOST_TOGETHER)
+        drawn = [each.sample for each in Mixture(corpora, {pair: 1.0}, seed).batch(1, 4 * together)]
+        chosen[f"emotion/{pair}"] = [sample for sample in drawn if sample.task == "emotion"][:together]
     return chosen
 
 
@@ -281,7 +286,7 @@ def main() -> None:
     parser.add_argument("--phase", default="3", help="the phase whose result is released")
     parser.add_argument("--checkpoint", type=Path, help="calibrate this one again, instead of what a phase trained")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
-    parser.add_argument("--samples", type=int, default=400, help="validation samples of each kind")
+    parser.add_argument("--samples", type=int, default=400, help="validation samples of each kind, as far as there are")
     options = parser.parse_args()
     try:
         config = load_config(options.config, data=options.data)
