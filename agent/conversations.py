@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,14 +29,14 @@ _PATIENCE_S = 10.0
 """So long a connection to the database may take."""
 _SETUP = 0x656D6F78
 """Number of the database's lock under which tables are made."""
-_CONNECTIONS = 8
-"""At most so many of one agent at once."""
+_CONNECTIONS = 4
+"""At most so many of one agent at once besides two for each turn that runs: one holds the conversation."""
 
 
 def open_conversations(settings: Settings, cipher: Cipher | None = None) -> Conversations:
     """The conversations that the settings name, encrypted where there is a cipher; raises as what it opens."""
     if settings.threads_url is not None:
-        return open_database(settings.threads_url.get_secret_value(), cipher)
+        return open_database(settings.threads_url.get_secret_value(), cipher, turns=settings.turns_at_once)
     return open_checkpoints(settings.home / "threads.sqlite", cipher)
 
 
@@ -60,8 +60,9 @@ def open_checkpoints(path: Path, cipher: Cipher | None = None) -> SqliteSaver:
     return saver
 
 
-def open_database(url: str, cipher: Cipher | None = None) -> PostgresSaver:
-    """The conversations kept in a PostgreSQL database, "postgresql://USER:PASSWORD@HOST/NAME"; makes its tables.
+def open_database(url: str, cipher: Cipher | None = None, *, turns: int = 4) -> PostgresSaver:
+    """The conversations kept in a PostgreSQL database, "postgresql://USER:PASSWORD@HOST/NAME", for an agent that runs
+    so many turns at once; makes its tables.
 
     Raises:
         SetupError: the extra is not installed, the database cannot be reached, or does not let us in.
@@ -79,9 +80,8 @@ def open_database(url: str, cipher: Cipher | None = None) -> PostgresSaver:
         with psycopg.connect(url, autocommit=True, connect_timeout=round(_PATIENCE_S)) as alone:
             while not alone.execute("select pg_try_advisory_lock(%s)", [_SETUP]).fetchone()[0]:  # type: ignore[index]
                 time.sleep(0.1)  # to wait in the database would hold up the other, which makes indexes concurrently
-            pool: Any = ConnectionPool(
-                url, min_size=1, max_size=_CONNECTIONS, kwargs=options, timeout=_PATIENCE_S, open=True
-            )
+            most = _CONNECTIONS + 2 * turns
+            pool: Any = ConnectionPool(url, min_size=1, max_size=most, kwargs=options, timeout=_PATIENCE_S, open=True)
             saver = PostgresSaver(pool, serde=_serde(cipher))
             saver.setup()
     except psycopg.ProgrammingError:  # whose words would quote the address, password and all
@@ -111,6 +111,36 @@ def forget_dialogues(conversations: Conversations, user: str, threads: Iterable[
         pool: Any = conversations.conn
         with pool.connection() as connection:
             connection.execute("vacuum checkpoints, checkpoint_blobs, checkpoint_writes")
+
+
+def shared(conversations: object) -> bool:
+    """Whether other agents may answer in the same conversations."""
+    return hasattr(getattr(conversations, "conn", None), "getconn")
+
+
+def take(conversations: Conversations, user: str, thread: str) -> Callable[[], None] | None:
+    """Hold a conversation that is shared, if no other agent does; returns what lets go of it.
+
+    The database lets go of it, too, when the agent dies.
+    """
+    pool: Any = conversations.conn
+    connection, name = pool.getconn(), checkpoint_id(user, thread)
+    try:
+        found = connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0)) as got", [name]).fetchone()
+    except BaseException:
+        pool.putconn(connection)
+        raise
+    if not found["got"]:
+        pool.putconn(connection)
+        return None
+
+    def let_go() -> None:
+        try:
+            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+        finally:
+            pool.putconn(connection)
+
+    return let_go
 
 
 def serializer() -> JsonPlusSerializer:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,7 +25,7 @@ from model.types import Utterance
 from . import care
 from .background import in_background
 from .care import Consent, Screening
-from .conversations import Conversations
+from .conversations import Conversations, shared, take
 from .events import Event, Finished, Heard, Planned, Replied, ReplyText, Started, TurnResult
 from .forgetting import Forgotten, forget
 from .people import People
@@ -41,6 +41,10 @@ TEXT_ONLY = Consent()
 
 TURN_S = 60.0
 """A turn is expected to take no longer; who is turned away is told to come again within this."""
+
+
+_AGAIN_S = 0.05
+"""After so long it is asked again whether another agent is done with a conversation."""
 
 
 class Busy(Exception):
@@ -243,6 +247,25 @@ class Host:
                     self.on_finished(item)
 
     async def _events(self, message: Message) -> AsyncGenerator[Event]:
+        async with self._alone(message), contextlib.aclosing(self._answered(message)) as events:
+            async for event in events:
+                yield event
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, message: Message) -> AsyncIterator[None]:
+        """While no other agent that shares the conversations answers in this one."""
+        conversations: Any = self.agent.checkpointer
+        if not shared(conversations):
+            yield
+            return
+        while (let_go := await asyncio.to_thread(take, conversations, message.user, message.thread)) is None:
+            await asyncio.sleep(_AGAIN_S)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(let_go)
+
+    async def _answered(self, message: Message) -> AsyncGenerator[Event]:
         turn_id = turn_id_of(message)
         if turn_id is not None:
             known = await asyncio.to_thread(self.store.get, message.user, turn_id)

@@ -1,9 +1,9 @@
 """What the feature cache saves: `python -m bench.features --data DIR`, DIR holding `av/ravdess_actor01`.
 
-Whole training steps of phase 2 on video clips, language model and all, from the cache and by decoding the clip, finding
-the face and encoding both in every step, as the authors' code does; and the same without what both have in common,
-the trained branches and the language model. The same clips in the same run; medians of steps after a warm-up.
-Writes `bench/results/features.json`.
+Training steps on video clips, from the cache and by decoding the clip, finding the face and encoding both in every step,
+as the authors' code does: whole steps of phase 2, language model and all; steps in which branches learn alone, as most
+samples of phases 1.1 and 1.2 are seen (training/warm_up.py); and what is fetched for them, without any learning. The
+same clips in the same run; medians of steps after a warm-up. Writes `bench/results/features.json`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from model.nano_emox import EncoderOutputs, NanoEmoX
 from model.processor import Processor
 from model.weights import locate
 from perception.face import FaceFinder
+from training import warm_up
 from training.config import Phase, RunConfig
 from training.data.features import FeatureCache, Part, encoder_ids, outputs
 from training.data.mixture import Drawn, Mixture
 from training.data.questions import emotion
 from training.data.sample import Clip, Sample
+from training.freeze import freeze
 from training.loop import train_phase
 from training.prepare import prepare, read_turn
 
@@ -42,6 +44,9 @@ PARTS: tuple[Part, ...] = ("acoustic", "facial")
 OUT = Path(__file__).parent / "results" / "features.json"
 STEPS, BATCH = 6, 8
 """The first step of the six is a warm-up."""
+STEPS_ALONE = 4
+LOOKED_AT = 1024
+"""Samples that `warm_up` looks at before its first step."""
 
 Fetch = Callable[[Drawn], EncoderOutputs]
 
@@ -68,6 +73,24 @@ def steps_s(model: NanoEmoX, processor: Processor, samples: list[Sample], fetch:
         mixture = Mixture({"av": samples}, phase.mixture, config.seed)
         train_phase("2", config, model, processor, mixture, [], fetch, Path(folder), log=lambda _: ends.append(now()))
     return [end - start for start, end in pairwise(ends)]
+
+
+def steps_alone_s(model: NanoEmoX, samples: list[Sample], cached: Fetch, fetch: Fetch) -> list[float]:
+    """Seconds of each step in which the branches learn without the language model."""
+    freeze(model, "2")
+    mixture = Mixture({"av": samples}, {"av": 1.0}, 0)
+    starts: list[float] = []
+    n = 0
+
+    def fetched(drawn: Drawn) -> EncoderOutputs:
+        nonlocal n
+        if n >= LOOKED_AT and (n - LOOKED_AT) % warm_up.BATCH == 0:
+            starts.append(now())
+        n += 1
+        return cached(drawn) if n <= LOOKED_AT else fetch(drawn)
+
+    warm_up.warm_up(model, ("audio", "face"), mixture, fetched, STEPS_ALONE, 0.05)
+    return [end - start for start, end in pairwise([*starts, now()])][1:]
 
 
 def now() -> float:
@@ -110,12 +133,14 @@ def bench(data: Path, console: Console) -> dict[str, Any]:
         for name, fetch in (("cached", cached), ("live", live)):
             console.print(f"{STEPS} steps of {BATCH}, {name} ...")
             facts[f"{name}_step_s"] = statistics.median(steps_s(model, processor, samples, fetch))
+            facts[f"{name}_alone_s"] = statistics.median(steps_alone_s(model, samples, cached, fetch))
             rounds = [timed(lambda f=fetch: [f(Drawn(s)) for s in samples])[0] for _ in range(5)]  # type: ignore[misc]
             facts[f"{name}_fetch_s"] = statistics.median(rounds) / len(samples)
     facts |= {
         "clips": len(samples),
         "batch": BATCH,
         "step_ratio": facts["live_step_s"] / facts["cached_step_s"],
+        "alone_ratio": facts["live_alone_s"] / facts["cached_alone_s"],
         "fetch_ratio": facts["live_fetch_s"] / facts["cached_fetch_s"],
     }
     return facts
@@ -131,7 +156,8 @@ def main() -> None:
     OUT.write_text(json.dumps(facts, indent=1) + "\n")
     console.print(
         f"a step from the cache {facts['cached_step_s']:.2f} s, decoding and encoding {facts['live_step_s']:.1f} s: "
-        f"{facts['step_ratio']:.0f} times the samples/s; without branches and language model "
+        f"{facts['step_ratio']:.1f} times the samples/s; branches alone {facts['cached_alone_s']:.2f} s and "
+        f"{facts['live_alone_s']:.1f} s: {facts['alone_ratio']:.0f} times; without learning "
         f"{facts['fetch_ratio']:.0f} times\nwritten to {OUT}"
     )
 

@@ -116,6 +116,7 @@ class FusedLlama:
     def __init__(self, lm: Any) -> None:
         if not is_fusible(lm):
             raise ValueError(f"{type(lm).__name__} is no plain Llama, so its steps stay with transformers")
+        lm.requires_grad_(False)
         self.rotary = lm.model.rotary_emb
         config = lm.config
         self.width = lm.model.layers[0].self_attn.head_dim

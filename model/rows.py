@@ -33,6 +33,10 @@ _ALIKE = 32
 """A step reads a multiple of so many slots, as a new shape takes a CPU as long as a product to prepare for."""
 
 
+Slots = list[Tensor]
+"""Keys, or values, of each layer, (rows, H_kv, slots, D)."""
+
+
 @dataclass(eq=False)
 class Row:
     """A row in use: `n` tokens are in it, `place` is where it stands now; logits of used tokens are divided by
@@ -74,6 +78,7 @@ class Rows:
         self._penalty = torch.ones(self.limit, device=table.device)
         self._steps = None if self.llama is None else self._kernels(self.llama)
         self._graphs = Graphs(self._stepped)
+        self._traced: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
 
     @property
     def n_free(self) -> int:
@@ -144,18 +149,35 @@ class Rows:
         (2, B, N_CANDIDATES).
         """
         given, positions, counts = fed
-        tokens, logits = self._candidates(given, positions, counts, n_slots)
+        later = torch.arange(n_slots, device=fed.device) > positions[:, None]
+        mask = self._keys[0].new_zeros(later.shape)
+        unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
+        asked = (given, positions, counts, unseen, self._keys, self._values)
+        if self.llama is None or fed.is_cuda or len(given) > FEW_ROWS:
+            tokens, logits = self._candidates(*asked)
+        else:
+            if len(given) not in self._traced:
+                self._traced[len(given)] = traced(self._candidates, asked)
+            with torch.jit.optimized_execution(False):  # which would look on for two steps, and find nothing
+                tokens, logits = self._traced[len(given)](*asked)
         return torch.stack([tokens.int(), logits.view(torch.int32)])
 
-    def _candidates(self, tokens: Tensor, positions: Tensor, counts: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
-        """The step itself: token ids (B,) at positions (B,) -> likeliest tokens and their logits, (B, N_CANDIDATES).
+    def _candidates(
+        self, tokens: Tensor, positions: Tensor, counts: Tensor, unseen: Tensor, keys: Slots, values: Slots
+    ) -> tuple[Tensor, Tensor]:
+        """The step itself: token ids (B,) at positions (B,) over all that is not `unseen`, an additive mask (B, 1, 1,
+        slots) -> likeliest tokens and their logits, (B, N_CANDIDATES).
 
         Only where a token counts it is used from now on; others are put behind their rows and overwritten.
         """
         n = len(tokens)
         rows = torch.arange(n, device=tokens.device)
         self._seen[rows, tokens] = self._seen[rows, tokens] | counts.bool()
-        listed, logits = self._read(tokens, positions, n_slots)
+        if self._steps is not None:
+            listed, logits = None, self._steps(tokens, positions, keys, values)
+        else:
+            read = self._plain if self.llama is None else self._fused
+            listed, logits = self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen, keys, values))
         seen = self._seen[:n] if listed is None else self._seen[:n].index_select(1, listed)
         penalty = self._penalty[:n, None]
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
@@ -179,48 +201,38 @@ class Rows:
             return None
         return steps
 
-    def _read(self, tokens: Tensor, positions: Tensor, n_slots: int) -> tuple[Tensor | None, Tensor]:
-        """As `_logits`, after token ids (B,) at positions (B,) in rows of so many slots."""
-        if self._steps is not None:
-            return None, self._steps(tokens, positions, self._keys, self._values)
-        later = torch.arange(n_slots, device=tokens.device) > positions[:, None]
-        mask = self._keys[0].new_zeros(later.shape)
-        unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
-        read = self._plain if self.llama is None else self._fused
-        return self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen))
-
     def _logits(self, hidden: Tensor) -> tuple[Tensor | None, Tensor]:
         """Tokens (C,), or None for all of them, and their logits (B, C) after hidden states (B, D)."""
         if self.llama is not None and self.llama.shortlist is not None and len(hidden) <= FEW_ROWS:
             return self.llama.shortlist(hidden, N_CANDIDATES)
         return None, self.lm.lm_head(hidden).float()
 
-    def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
+    def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots) -> Tensor:
         with attending(self.lm, _ATTENTION):
             return self.lm.model(
                 inputs_embeds=embeddings[:, None],
                 position_ids=positions[:, None],
                 use_cache=False,
                 at=positions,
-                keys=self._keys,
-                values=self._values,
+                keys=keys,
+                values=values,
                 unseen=unseen,
             ).last_hidden_state[:, 0]
 
-    def _fused(self, embeddings: Tensor, positions: Tensor, unseen: Tensor) -> Tensor:
+    def _fused(self, embeddings: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots) -> Tensor:
         assert self.llama is not None
         n, n_slots = len(embeddings), unseen.shape[-1]
-        _, n_heads, slots, width = self._keys[0].shape
+        _, n_heads, slots, width = keys[0].shape
         at = (
             torch.arange(n * n_heads, device=positions.device).view(n, n_heads) * slots + positions[:, None]
         ).flatten()
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            keys, values = self._keys[layer], self._values[layer]
-            keys.view(-1, width).index_copy_(0, at, key.reshape(-1, width))
-            values.view(-1, width).index_copy_(0, at, value.reshape(-1, width))
+            mine, read = keys[layer], values[layer]
+            mine.view(-1, width).index_copy_(0, at, key.reshape(-1, width))
+            read.view(-1, width).index_copy_(0, at, value.reshape(-1, width))
             stacked = query.reshape(n, n_heads, -1, width)
-            attended = _attended(stacked, keys[:n, :, :n_slots], values[:n, :, :n_slots], unseen, width**-0.5)
+            attended = _attended(stacked, mine[:n, :, :n_slots], read[:n, :, :n_slots], unseen, width**-0.5)
             return attended.reshape(query.shape)
 
         return self.llama(embeddings, positions, attend, quick=n <= FEW_ROWS)
@@ -240,6 +252,15 @@ class Rows:
             for layer, part in enumerate(parts):
                 parts[layer] = self._room(more_rows, more_slots)
                 parts[layer][:rows, :, :slots] = part
+
+
+def traced(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
+    """The operations of a function without the Python between them, a fifth of a step of one row; what does not hang
+    on tensors, such as how many rows there are, is as in the example.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is so
+        return torch.jit.trace(function, example, check_trace=False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,28 @@
 """Conversations in a PostgreSQL database that runs for these tests, and all that two agents share."""
 
+import asyncio
 import os
 import signal
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from agent.conversations import forget_dialogues, open_checkpoints, open_database
+from agent.conversations import forget_dialogues, open_checkpoints, open_database, take
+from agent.host import Host, Message
+from agent.people import People
 from agent.settings import SetupError
 from agent.state import checkpoint_id
 from examples.many_processes import House, Starter, postgres, program, running
 from memory.cipher import Cipher, new_key
+from memory.store import InMemoryStore
 from model.weights import MissingWeights, locate
 from tests.agent.test_graph import agent_of
-from tests.fakes import FakeModel
+from tests.fakes import FakeEmbedder, FakeModel
 
 SECRET = "The stolen necklace lies below the old pear tree."
 
@@ -116,6 +121,39 @@ def test_any_character_can_be_said(opened):
     with agent_of(FakeModel("\0 yes, \N{CRYING CAT FACE}."), checkpointer=saver) as agent:
         said = agent.ask("It fell \t\x07 off.", user="ann", thread="t")
     assert dialogue(saver, "ann", "t") == [said.transcript, said.reply]
+
+
+def test_a_conversation_is_one_agents_at_a_time(url):
+    first, second = open_database(url), open_database(url)
+    let_go = take(first, "ann", "t")
+    assert let_go is not None
+    assert take(second, "ann", "t") is None
+    other = take(second, "ann", "u")
+    assert other is not None
+    let_go()
+    let_go = take(second, "ann", "t")
+    assert let_go is not None
+    assert take(first, "ann", "t") is None
+    for done in (other, let_go):
+        done()
+    for saver in (first, second):
+        saver.conn.close()
+
+
+async def test_of_agents_that_get_a_message_at_once_one_answers_and_both_tell(url, tmp_path):
+    """As when a proxy asks the next server, since the first took long."""
+    savers, model, store = [open_database(url), open_database(url)], FakeModel(), InMemoryStore(FakeEmbedder())
+    agents = [agent_of(model, store=store, checkpointer=saver) for saver in savers]
+    with agents[0], agents[1], closing(People(tmp_path / "people.sqlite")) as people:
+        message = Message("ann", "at once", "My cat ran away.", id="m1")
+        results = await asyncio.gather(*(Host(agent, people, tmp_path).ask(message) for agent in agents))
+    assert results[0].reply == results[1].reply
+    assert model.calls.count("empathize") == 1
+    assert dialogue(savers[0], "ann", "at once") == ["My cat ran away.", results[0].reply]
+    forget_dialogues(savers[0], "ann", None)
+    for saver in savers:
+        saver.conn.close()
+
 
 
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url):
