@@ -1,6 +1,6 @@
 """What the feature cache saves: `python -m bench.features --data DIR`, DIR holding `av/ravdess_actor01`.
 
-Training steps on video clips, from the cache and by decoding the clip, finding the face and encoding both in every step,
+Training steps on video clips, from the cache and by decoding the clip, finding the face and encoding both every time,
 as the authors' code does: whole steps of phase 2, language model and all; steps in which branches learn alone, as most
 samples of phases 1.1 and 1.2 are seen (training/warm_up.py); and what is fetched for them, without any learning. The
 same clips in the same run; medians of steps after a warm-up. Writes `bench/results/features.json`.
