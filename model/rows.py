@@ -149,11 +149,9 @@ class Rows:
         (2, B, N_CANDIDATES).
         """
         given, positions, counts = fed
-        later = torch.arange(n_slots, device=fed.device) > positions[:, None]
-        mask = self._keys[0].new_zeros(later.shape)
-        unseen = mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
+        unseen = self._unseen(positions, n_slots) if self._steps is None else None  # kernels stop at their position
         asked = (given, positions, counts, unseen, self._keys, self._values)
-        if self.llama is None or fed.is_cuda or len(given) > FEW_ROWS:
+        if fed.is_cuda or self.llama is None or self._steps is not None or len(given) > FEW_ROWS:
             tokens, logits = self._candidates(*asked)
         else:
             if len(given) not in self._traced:
@@ -163,7 +161,7 @@ class Rows:
         return torch.stack([tokens.int(), logits.view(torch.int32)])
 
     def _candidates(
-        self, tokens: Tensor, positions: Tensor, counts: Tensor, unseen: Tensor, keys: Slots, values: Slots
+        self, tokens: Tensor, positions: Tensor, counts: Tensor, unseen: Any, keys: Slots, values: Slots
     ) -> tuple[Tensor, Tensor]:
         """The step itself: token ids (B,) at positions (B,) over all that is not `unseen`, an additive mask (B, 1, 1,
         slots) -> likeliest tokens and their logits, (B, N_CANDIDATES).
@@ -182,6 +180,11 @@ class Rows:
         penalty = self._penalty[:n, None]
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
         return _likeliest(listed, logits)
+
+    def _unseen(self, positions: Tensor, n_slots: int) -> Tensor:
+        later = torch.arange(n_slots, device=positions.device) > positions[:, None]
+        mask = self._keys[0].new_zeros(later.shape)
+        return mask.masked_fill(later, torch.finfo(mask.dtype).min)[:, None, None]
 
     def _kernels(self, llama: FusedLlama) -> Callable[..., Tensor] | None:
         """Steps in kernels of our own, where they suit the model and can be built: on a GPU, with Triton."""
