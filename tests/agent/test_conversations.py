@@ -155,7 +155,6 @@ async def test_of_agents_that_get_a_message_at_once_one_answers_and_both_tell(ur
         saver.conn.close()
 
 
-
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url):
     with pytest.raises(SetupError, match="the database of conversations cannot be used") as refused:
         open_database("postgresql://emox:geheim@127.0.0.1:1/postgres")
