@@ -68,11 +68,12 @@ class Product:
         weight, biases = torch.cat([folded(layer) for layer in layers]), [base(layer).bias for layer in layers]
         bias = None if biases[0] is None else torch.cat([one.data for one in biases])
         self.linear: Any = linear(weight, bias)
-        self._quick = few_bits(layers) if weight.device.type == "cpu" and bias is None else None
+        quick = few_bits(layers) if weight.device.type == "cpu" and bias is None else None
+        self.quick: Callable[[Tensor], Tensor] = quick or self.linear
 
     def __call__(self, x: Tensor, quick: bool) -> Tensor:
         """X (N, K) -> (N, M)."""
-        return self._quick(x) if quick and self._quick is not None else self.linear(x)
+        return self.quick(x) if quick else self.linear(x)
 
 
 class Norm:
@@ -156,6 +157,13 @@ class FusedLlama:
             gate, up = layer.gate_up(layer.between(x), quick).chunk(2, -1)
             x += layer.down(F.silu(gate) * up, quick)
         return self.norm(x)
+
+    @property
+    def is_recordable(self) -> bool:
+        """Whether quick passes and the head after them can be recorded (rows.py), as oneDNN's products cannot."""
+        products = [product for layer in self.layers for product in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        heads = [] if self.shortlist is not None else [self.head]
+        return not any(isinstance(one, PackedLinear) for one in (*(product.quick for product in products), *heads))
 
 
 def _taken(*_: Any, **__: Any) -> None:

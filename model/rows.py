@@ -78,6 +78,7 @@ class Rows:
         self._penalty = torch.ones(self.limit, device=table.device)
         self._steps = None if self.llama is None else self._kernels(self.llama)
         self._graphs = Graphs(self._stepped)
+        self._records = self.llama is not None and not table.is_cuda and self.llama.is_recordable
         self._traced: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
 
     @property
@@ -151,7 +152,7 @@ class Rows:
         given, positions, counts = fed
         unseen = self._unseen(positions, n_slots) if self._steps is None else None  # kernels stop at their position
         asked = (given, positions, counts, unseen, self._keys, self._values)
-        if fed.is_cuda or self.llama is None or self._steps is not None or len(given) > FEW_ROWS:
+        if not self._records or self._steps is not None or len(given) > FEW_ROWS:
             tokens, logits = self._candidates(*asked)
         else:
             if len(given) not in self._traced:

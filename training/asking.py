@@ -102,8 +102,7 @@ def one_of_labels(asking: Asking) -> Scores:
         groups |= {f"speaker {speaker}": scores for speaker, scores in scored.items()}
     return Scores(
         len(asked),
-        classification.scores(probabilities, gold)
-        | {"ece_if_calibrated": classification.ece_if_calibrated(probabilities, seed=asking.seed)},
+        classification.scores(probabilities, gold),
         classification.intervals(probabilities, gold, _units(asked), seed=asking.seed),
         groups,
         skipped,
@@ -141,9 +140,7 @@ def views(asking: Asking) -> Scores:
     gained, gained_inside = _measured(gain, asked, asking.seed)
     return Scores(
         len(asked),
-        scores["both"]
-        | {"ece_if_calibrated": classification.ece_if_calibrated(read["both"], seed=asking.seed)}
-        | gained,
+        scores["both"] | gained,
         inside["both"] | gained_inside,
         {view: {"n": len(asked), **scores[view], "intervals": inside[view]} for view in read},
         skipped,
@@ -366,6 +363,7 @@ def _figures(probabilities: np.ndarray, gold: np.ndarray, labels: Sequence[str])
         "labels": list(labels),
         "confusion": classification.confusion(probabilities, gold).tolist(),
         "reliability": classification.reliability(probabilities, gold),
+        "ece_if_calibrated": classification.ece_if_calibrated(probabilities),
     }
 
 

@@ -54,6 +54,9 @@ def page(result: dict[str, Any], pictures: list[str]) -> str:
     lines += ["", "| score | value | interval |", "|---|---:|---|"]
     for name, value in result["metrics"].items():
         lines.append(f"| {name} | {_number(value)} | {_interval(result['intervals'].get(name))} |")
+    if "ece_if_calibrated" in result:
+        chance = _number(result["ece_if_calibrated"])
+        lines += ["", f"If every probability were right, an ece of {chance} would be measured with so many cases."]
     names = list(dict.fromkeys(name for group in result["groups"].values() for name in group if name != "intervals"))
     if names:
         lines += ["", "## Groups", "", "| | " + " | ".join(names) + " |", "|---" + "|---:" * len(names) + "|"]
@@ -78,6 +81,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="right" if name else "left")
     for name, value in result["metrics"].items():
         table.add_row(name, _number(value), _interval(result["intervals"].get(name)))
+    if "ece_if_calibrated" in result:
+        table.add_row("ece if calibrated", _number(result["ece_if_calibrated"]), "")
     for group, values in result["groups"].items():
         for name in ("uar", "perplexity", "dist_2"):
             if name in values:

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
-from model.fused import FusedLlama
+from model.fused import FusedLlama, PackedLinear
 from model.rows import Rows
 
 
@@ -70,6 +70,22 @@ def test_the_first_candidates_come_from_the_last_state(lm, fused):
     cache = BranchCache(lm.model)
     states = cache.extend({0: lm.get_input_embeddings()(torch.tensor([5, 6, 7]))})
     check(lm, [5, 6, 7], rows_over(lm, 1, 100, fused).first(states[0][-1]))
+
+
+@torch.no_grad()
+def test_rows_step_as_well_where_steps_cannot_be_recorded():
+    """As with the tiny variant in bf16, whose products are oneDNN's on a CPU that has them."""
+    torch.manual_seed(0)
+    lm = LANGUAGE_MODELS["tiny-llama"]().bfloat16().eval()
+    rows = rows_over(lm, 2, 100, fused=True)
+    rows.llama.layers[0].out.quick = PackedLinear(lm.model.layers[0].self_attn.o_proj.weight.data)
+    assert not rows.llama.is_recordable
+    rows._records = rows.llama.is_recordable
+    row = rows.take(read(lm, [1, 2, 3]), 0, 9)
+    logits = lm(input_ids=torch.tensor([[1, 2, 3, 4]])).logits[0, -1].float()
+    found = rows.step({row: 4})[row]
+    np.testing.assert_allclose(logits[found.tokens], found.logits, atol=0.05)
+    assert not rows._traced
 
 
 @pytest.fixture(scope="module")

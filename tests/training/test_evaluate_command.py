@@ -50,6 +50,7 @@ def test_json_is_one_document_with_the_names_of_the_contract(run, tmp_path):
     assert (document["bench"], document["split"], document["n"]) == ("isear", "valid", 10)
     assert document["metrics"]["accuracy"] == 0.6
     assert set(document["intervals"]) == set(document["metrics"])
+    assert 0 < document["ece_if_calibrated"] < 0.5
 
 
 def test_people_get_a_table(run, tmp_path):
@@ -57,6 +58,7 @@ def test_people_get_a_table(run, tmp_path):
     assert status == 0
     assert "isear valid, 4 cases, checkpoint fake-1" in out
     assert "uar" in out
+    assert "ece if calibrated" in out
 
 
 def test_a_report_is_written(run, tmp_path):

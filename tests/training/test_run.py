@@ -164,7 +164,7 @@ def test_a_finished_run_is_released_with_its_calibration(made, tmp_path, monkeyp
     assert again.scaling.keys() == manifest.scaling.keys()
     assert again.metrics["emotion/voice n"] == 6
     twice = recalibrate(config, tmp_path / "again", tmp_path / "twice", 6)
-    assert twice.version == again.version
+    assert twice.version == f"{again.version}.2"
     assert twice.scaling["emotion/text"] == again.scaling["emotion/text"]  # of what is scored, not of what was scaled
 
 
