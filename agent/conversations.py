@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -123,6 +124,8 @@ def take(conversations: Conversations, user: str, thread: str) -> Callable[[], N
 
     The database lets go of it, too, when the agent dies.
     """
+    import psycopg
+
     pool: Any = conversations.conn
     connection, name = pool.getconn(), checkpoint_id(user, thread)
     try:
@@ -135,10 +138,9 @@ def take(conversations: Conversations, user: str, thread: str) -> Callable[[], N
         return None
 
     def let_go() -> None:
-        try:
+        with contextlib.suppress(psycopg.Error):  # a connection that broke has let go of it
             connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [name])
-        finally:
-            pool.putconn(connection)
+        pool.putconn(connection)
 
     return let_go
 

@@ -6,7 +6,6 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,11 +14,11 @@ from perception.types import Absence, Modality, UserTurn
 
 from . import processor as p
 from .branches import BranchCache
-from .clauses import clauses, sentences
+from .clauses import sentences
 from .encoders.features import Encoder
 from .heads import Answer, Choice, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
-from .prefixes import Prefixes
+from .prefixes import Ahead, Prefix, Prefixes, Untold, quotations, tell
 from .processor import Processor
 from .readings import (
     Cause,
@@ -56,8 +55,6 @@ _READS: Mapping[Modality, tuple[str, ...]] = {"text": (), "voice": ("audio",), "
 _OPEN_TOKENS = 6
 _CLAUSE_TOKENS = 6
 """So many tokens of a clause are scored: in a quotation, what follows is nearly certain."""
-_CLAUSES = 16
-"""Clauses, counted from the latest, among which the cause is sought."""
 _PATIENCE_S = 0.5
 """So long others go before what is read ahead."""
 _REST_TOKENS = 640
@@ -72,51 +69,6 @@ LABEL_TASKS: Mapping[str, tuple[str, str, str]] = {
     "intent": (p.INTENT_QUESTION, p.INTENT_LEAD, "{}"),
 }
 """Question, how the answer begins, and how a label is written in it."""
-
-
-@dataclass(frozen=True)
-class Untold:
-    """What waits to be read into the branch with everything: what it begins with, as far as that was read in an earlier
-    turn (keys and values), then embeddings; `dialogue` are the ids of all that the next turn may begin with.
-    """
-
-    embeddings: Tensor
-    known: Tensor | None = None
-    dialogue: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """A turn that has been read.
-
-    `whole` is the branch with everything; `now` the one without the dialogue before, so that an earlier sadness is not
-    read into a happy line; `single` one branch for each modality alone. What `whole` holds waits in `untold` until it
-    is asked for: in one pass with it, which has another shape, a clip would be felt a thousandth otherwise after a
-    dialogue. `unkept` is the dialogue that it read then, until it is kept for the next turn. `voice` is what the
-    acoustic encoder itself says of its classes, if it has any (log-probabilities).
-    """
-
-    cache: BranchCache
-    turn: UserTurn
-    history: tuple[Utterance, ...]
-    whole: int
-    now: int
-    single: dict[Modality, int]
-    absent: dict[Modality, Absence]
-    gates: tuple[float, ...] | None
-    voice: dict[str, float]
-    untold: list[Untold] = field(default_factory=list)
-    unkept: list[tuple[int, ...]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """What was read before the words were known; `attend` goes on with its cache."""
-
-    cache: BranchCache
-    whole: int
-    history: tuple[Utterance, ...]
-    slots: frozenset[str]
 
 
 class LocalModel:
@@ -282,11 +234,11 @@ class LocalModel:
         self, prefix: Prefix, affect: Affect, in_haste: bool
     ) -> Request[tuple[Understanding, tuple[str, ...]]]:
         cache = prefix.cache
-        lines = [*(line.text for line in prefix.history), prefix.turn.text]
-        quotable = [one for one in _quotable(prefix) if not in_haste or one[0] == len(lines) - 1]
+        lines = prefix.lines
+        quotable = [one for one in quotations(prefix) if not in_haste or one[0] == len(lines) - 1]
         choices: dict[str, Choice] = {}
         if not in_haste or prefix.turn.text.rstrip().endswith("?"):
-            choices["intent"] = self._choice("intent", _told(prefix), INTENTS)
+            choices["intent"] = self._choice("intent", tell(prefix), INTENTS)
         if len(quotable) > 1:
             choices["cause"] = self._cause_choice(prefix, affect.emotion, quotable)
         branch = None if in_haste else cache.fork(prefix.whole)
@@ -328,7 +280,7 @@ class LocalModel:
 
     def causes(self, prefix: Prefix, emotion: str) -> tuple[Cause, ...]:
         """The clauses said so far, each with the probability that it is why the person feels `emotion`; sums to 1."""
-        quotable = _quotable(prefix)
+        quotable = quotations(prefix)
         if not quotable:
             return ()
         scores = self.score(prefix, {"cause": self._cause_choice(prefix, emotion, quotable)})
@@ -366,7 +318,7 @@ class LocalModel:
                 )
             )
         cache = prefix.cache
-        branch = cache.fork(_told(prefix))
+        branch = cache.fork(tell(prefix))
         cache.append(branch, self._embed(ids))
         hidden = yield Pass(cache)
         self._keep(prefix)
@@ -412,7 +364,7 @@ class LocalModel:
     def _cause_choice(self, prefix: Prefix, emotion: str, quotable: Sequence[tuple[int, str]]) -> Choice:
         question = self.processor.question_ids(p.CAUSE_QUESTION.format(emotion=emotion), p.CAUSE_LEAD)
         ended = [self.processor.plain_ids(clause) + self.processor.ids('"') for _, clause in quotable]
-        return Choice(_told(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
+        return Choice(tell(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.lm.get_input_embeddings()(torch.tensor(ids, device=self.rounds.device))
@@ -432,24 +384,6 @@ class LocalModel:
         if task == "emotion" and "voice" in read and "text" not in read and set(labels) <= prefix.voice.keys():
             scores = with_the_ear(scores, torch.tensor([prefix.voice[label] for label in labels]))
         return calibrated(scores, labels, fitting(self._scaling, f"{task}/{'+'.join(read)}", labels))
-
-
-def _told(prefix: Prefix) -> int:
-    """The branch with everything, which is read with the next pass if it has not been."""
-    if prefix.untold:
-        untold = prefix.untold.pop()
-        if untold.known is not None:
-            prefix.cache.put(prefix.whole, untold.known)
-        prefix.cache.append(prefix.whole, untold.embeddings)
-        prefix.unkept.extend([untold.dialogue] if untold.dialogue else [])
-    return prefix.whole
-
-
-def _quotable(prefix: Prefix) -> list[tuple[int, str]]:
-    """The latest clauses of the dialogue with the number of their line, without repeats, in order."""
-    lines = [*(line.text for line in prefix.history), prefix.turn.text]
-    found = {clause: number for number, line in enumerate(lines) for clause in clauses(line)}
-    return [(number, clause) for clause, number in found.items()][-_CLAUSES:]
 
 
 def _shorten(text: str, n_words: int = 18) -> str:

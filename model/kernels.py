@@ -81,9 +81,10 @@ def _norm_product(
 
 @triton.jit
 def _add_product(
-    x, weight, y, n_outputs, width: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, EARLY: tl.constexpr
-):
-    """Add a product: y += W x."""
+    x, shares, weight, y, n_outputs, width: tl.constexpr,
+    HEAD: tl.constexpr, SPLITS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """Add a product: y += W x; with SPLITS x is what heads attended to in so many parts of their slots."""
     out, k = tl.program_id(0) * OUT + tl.arange(0, OUT), tl.arange(0, IN)
     there = (out < n_outputs)[:, None]
     at = weight + out[:, None] * width
@@ -94,41 +95,31 @@ def _add_product(
         gdc_wait()
     sums = tl.zeros((OUT, IN), tl.float32)
     for _ in tl.range(0, width, IN):
-        one = tl.load(x + k, mask=k < width, other=0.0)
+        if SPLITS > 0:
+            one = _merged(x, shares, k, k < width, HEAD, SPLITS)
+        else:
+            one = tl.load(x + k, mask=k < width, other=0.0).to(tl.float32)
         k += IN
         w_next = tl.load(at + k, mask=there & (k < width), other=0.0)
-        sums += w.to(tl.float32) * one.to(tl.float32)
+        sums += w.to(tl.float32) * one
         w = w_next
     tl.store(y + out, tl.load(y + out, mask=out < n_outputs) + tl.sum(sums, 1), mask=out < n_outputs)
 
 
 @triton.jit
-def _add_merged(
-    parts, shares, weight, y, n_outputs, width: tl.constexpr,
-    HEAD: tl.constexpr, SPLITS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, EARLY: tl.constexpr,
-):  # fmt: skip
-    """Add a product: y += W x, where x is what heads attended to, in parts of their slots."""
-    out, k = tl.program_id(0) * OUT + tl.arange(0, OUT), tl.arange(0, IN)
-    there = (out < n_outputs)[:, None]
-    at = weight + out[:, None] * width
-    if EARLY:
-        gdc_launch_dependents()
-    w = tl.load(at + k, mask=there & (k < width), other=0.0)
-    if EARLY:
-        gdc_wait()
-    known = k < width
+def _merged(parts, shares, k, known, HEAD: tl.constexpr, SPLITS: tl.constexpr):
+    """Values `k` of what all heads attended to, of the parts in which they did."""
     first = (k // HEAD) * SPLITS
     highest = tl.load(shares + 2 * first, mask=known, other=0.0)
-    for s in tl.static_range(1, SPLITS):
-        highest = tl.maximum(highest, tl.load(shares + 2 * (first + s), mask=known, other=0.0))
-    total = tl.zeros((IN,), tl.float32)
-    x = tl.zeros((IN,), tl.float32)
-    for s in tl.static_range(SPLITS):
-        share = tl.exp(tl.load(shares + 2 * (first + s), mask=known, other=0.0) - highest)
-        total += share * tl.load(shares + 2 * (first + s) + 1, mask=known, other=1.0)
-        x += share * tl.load(parts + (first + s) * HEAD + k % HEAD, mask=known, other=0.0)
-    found = tl.sum(w.to(tl.float32) * (x / total), 1)
-    tl.store(y + out, tl.load(y + out, mask=out < n_outputs) + found, mask=out < n_outputs)
+    for part in tl.static_range(1, SPLITS):
+        highest = tl.maximum(highest, tl.load(shares + 2 * (first + part), mask=known, other=0.0))
+    total = tl.zeros_like(highest)
+    value = tl.zeros_like(highest)
+    for part in tl.static_range(SPLITS):
+        share = tl.exp(tl.load(shares + 2 * (first + part), mask=known, other=0.0) - highest)
+        total += share * tl.load(shares + 2 * (first + part) + 1, mask=known, other=1.0)
+        value += share * tl.load(parts + (first + part) * HEAD + k % HEAD, mask=known, other=0.0)
+    return value / total
 
 
 @triton.jit
@@ -222,9 +213,9 @@ class Steps:
         for layer, k, v in zip(self._llama.layers, keys, values, strict=True):
             qkv = self._product("qkv", x, layer.before, layer.qkv.linear)
             attended, shares = self._attended(qkv[None], positions, k, v, _SPLITS)
-            self._add_merged(attended, shares, layer.out.linear.weight, x)
+            self._add("out", attended, layer.out.linear.weight, x, shares)
             between = self._product("gate_up", x, layer.between, layer.gate_up.linear, gated=True)
-            self._add(between, layer.down.linear.weight, x)
+            self._add("down", between, layer.down.linear.weight, x)
         return self._product("head", x, self._llama.norm, self._llama.head)[None]
 
     def _several(self, x: Tensor, positions: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
@@ -245,17 +236,12 @@ class Steps:
         )  # fmt: skip
         return y
 
-    def _add(self, x: Tensor, weight: Tensor, y: Tensor) -> None:
-        tiles = _TILES["down"]
+    def _add(self, kind: str, x: Tensor, weight: Tensor, y: Tensor, shares: Tensor | None = None) -> None:
+        """With shares `x` is (1, H, splits, D), else (width,)."""
+        tiles, merged = _TILES[kind], shares is not None
         _add_product[(triton.cdiv(len(y), tiles.outputs),)](
-            x, weight, y, len(y), len(x), OUT=tiles.outputs, IN=tiles.inputs, **self._launch(tiles)
-        )
-
-    def _add_merged(self, parts: Tensor, shares: Tensor, weight: Tensor, y: Tensor) -> None:
-        tiles, width = _TILES["out"], weight.shape[1]
-        _add_merged[(triton.cdiv(len(y), tiles.outputs),)](
-            parts, shares, weight, y, len(y), width, HEAD=parts.shape[-1], SPLITS=parts.shape[-2], OUT=tiles.outputs,
-            IN=triton.next_power_of_2(width), **self._launch(tiles),
+            x, shares, weight, y, len(y), weight.shape[1], HEAD=x.shape[-1], SPLITS=x.shape[-2] if merged else 0,
+            OUT=tiles.outputs, IN=tiles.inputs, **self._launch(tiles),
         )  # fmt: skip
 
     def _attended(
@@ -286,7 +272,7 @@ _SPLITS = 4
 _TILES = {
     "qkv": Tiles(8, 1024, 4),
     "attend": Tiles(0, 64, 4),
-    "out": Tiles(16, 0, 8),
+    "out": Tiles(16, 2048, 8),
     "gate_up": Tiles(4, 2048, 2),
     "down": Tiles(4, 2048, 4),
     "head": Tiles(32, 128, 4),

@@ -1,4 +1,4 @@
-"""Dialogues that were read, so that the next turn of a conversation need not read them again."""
+"""Turns that have been read, and the dialogues of which the next turn need not read again what it begins with."""
 
 from __future__ import annotations
 
@@ -8,10 +8,87 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from perception.types import Absence, Modality, UserTurn
+
+from .branches import BranchCache
+from .clauses import clauses
+from .types import Utterance
+
 KEPT_S = 300.0
 """A dialogue that does not go on is let go with the next turn after this time: it is what somebody said."""
 _FEWEST = 16
 """Tokens that are worth the search."""
+
+
+_CLAUSES = 16
+"""Clauses, counted from the latest, among which the cause is sought."""
+
+
+@dataclass(frozen=True)
+class Untold:
+    """What waits to be read into the branch with everything: what it begins with, as far as that was read in an earlier
+    turn (keys and values), then embeddings; `dialogue` are the ids of all that the next turn may begin with.
+    """
+
+    embeddings: Tensor
+    known: Tensor | None = None
+    dialogue: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A turn that has been read.
+
+    `whole` is the branch with everything; `now` the one without the dialogue before, so that an earlier sadness is not
+    read into a happy line; `single` one branch for each modality alone. What `whole` holds waits in `untold` until it
+    is asked for: in one pass with it, which has another shape, a clip would be felt a thousandth otherwise after a
+    dialogue. `unkept` is the dialogue that it read then, until it is kept for the next turn. `voice` is what the
+    acoustic encoder itself says of its classes, if it has any (log-probabilities).
+    """
+
+    cache: BranchCache
+    turn: UserTurn
+    history: tuple[Utterance, ...]
+    whole: int
+    now: int
+    single: dict[Modality, int]
+    absent: dict[Modality, Absence]
+    gates: tuple[float, ...] | None
+    voice: dict[str, float]
+    untold: list[Untold] = field(default_factory=list)
+    unkept: list[tuple[int, ...]] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """The dialogue's lines, what is said now last."""
+        return [*(line.text for line in self.history), self.turn.text]
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What was read before the words were known; `attend` goes on with its cache."""
+
+    cache: BranchCache
+    whole: int
+    history: tuple[Utterance, ...]
+    slots: frozenset[str]
+
+
+def tell(prefix: Prefix) -> int:
+    """The branch with everything, which is read with the next pass if it has not been."""
+    if prefix.untold:
+        untold = prefix.untold.pop()
+        if untold.known is not None:
+            prefix.cache.put(prefix.whole, untold.known)
+        prefix.cache.append(prefix.whole, untold.embeddings)
+        prefix.unkept.extend([untold.dialogue] if untold.dialogue else [])
+    return prefix.whole
+
+
+def quotations(prefix: Prefix) -> list[tuple[int, str]]:
+    """The latest clauses of the dialogue with the number of their line, without repeats, in order."""
+    found = {clause: number for number, line in enumerate(prefix.lines) for clause in clauses(line)}
+    return [(number, clause) for clause, number in found.items()][-_CLAUSES:]
 
 
 @dataclass

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -138,6 +139,30 @@ def test_a_conversation_is_one_agents_at_a_time(url):
         done()
     for saver in (first, second):
         saver.conn.close()
+
+
+def test_a_broken_connection_has_let_go_and_spoils_no_turn(url):
+    first, second = open_database(url), open_database(url)
+    let_go = take(first, "ann", "t")
+    assert let_go is not None
+    with second.conn.connection() as connection:
+        held = "select pid from pg_locks where locktype = 'advisory' and granted and pid <> pg_backend_pid()"
+        for row in connection.execute(held).fetchall():
+            connection.execute("select pg_terminate_backend(%s)", [row["pid"]])
+    again = wait_for(lambda: take(second, "ann", "t"))
+    let_go()
+    again()
+    assert first.get({"configurable": {"thread_id": "any"}}) is None  # its pool has other connections
+    for saver in (first, second):
+        saver.conn.close()
+
+
+def wait_for(found, patience_s=10.0):
+    until = time.monotonic() + patience_s
+    while (one := found()) is None:
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.02)
+    return one
 
 
 async def test_of_agents_that_get_a_message_at_once_one_answers_and_both_tell(url, tmp_path):
