@@ -31,12 +31,12 @@ def side_by_side(*functions: Callable[[], T]) -> list[T]:
         return [function() for function in functions]
     while len(_SIDES) < len(functions):
         _SIDES.append(torch.cuda.Stream())
-    now, results = torch.cuda.current_stream(), []
-    for side, function in zip(_SIDES, functions, strict=False):
+    now, sides, results = torch.cuda.current_stream(), _SIDES[: len(functions)], []
+    for side, function in zip(sides, functions, strict=True):
         side.wait_stream(now)
         with torch.cuda.stream(side):
             results.append(function())
-    for side, _ in zip(_SIDES, functions, strict=False):
+    for side in sides:
         now.wait_stream(side)
     return results
 

@@ -86,11 +86,12 @@ def test_a_branch_that_grows_later_is_not_seen_by_those_that_left_it(lm):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_passes_of_fixed_sizes_equal_packed_ones(lm, seed):
+def test_passes_of_fixed_sizes_equal_packed_ones(lm, seed, fused):
     """As a GPU runs them, but without a graph around the pass."""
     draw = random.Random(seed)
-    passes = Passes(lm.model)
+    passes = Passes(lm.model, FusedLlama(deepcopy(lm)) if fused else None)
     passes._graphs = passes._run
     packed, sized = BranchCache(lm.model), BranchCache(lm.model)
     branches = [0]
