@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from . import cli_memory, cli_model, cli_token
-from .edge import AsJson, User, clean_stdout, fail, main_guard
+from .edge import AsJson, User, clean_stdout, fail, loading, main_guard
 from .settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -359,9 +359,9 @@ def _ask() -> str:
 
 @contextlib.contextmanager
 def _agent(settings: Settings | None = None) -> Iterator[Agent]:
-    from .opening import open_agent
+    with err.status("waking up ..."), loading():
+        from .opening import open_agent
 
-    with err.status("waking up ..."):
         agent = open_agent(settings)
     with agent:
         yield agent

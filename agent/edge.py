@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 import sys
@@ -30,6 +31,19 @@ def main_guard() -> Iterator[None]:
         raise
     except BaseException as error:
         fail(*_judge(error))
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """While a program loads what stays to its end, no garbage is looked for: there is little among a million objects,
+    and to go through them again and again, and once more at the end, took three seconds of a turn's twelve.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _judge(error: BaseException) -> tuple[int, str]:

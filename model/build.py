@@ -31,7 +31,7 @@ from transformers import (
 from .adapters import FaceAdapter, add_lora
 from .cache import new_folder
 from .config import CHATML, RELEASED, FaceConfig, FusionConfig, LoraSettings, NanoEmoxConfig, QFormerConfig
-from .device import give_back_memory, keep_few_kernels, keep_memory_whole, on_device
+from .device import keep_few_arenas, keep_few_kernels, keep_memory_whole, on_device
 from .encoders.acoustic import HubertAcoustic, WhisperAcoustic, chinese_hubert_large, whisper_base
 from .encoders.facial import CnnFacial, SwinFacial, swin_base
 from .encoders.visual import ClipVisual, MobileNetVisual, clip_vit_large_patch14, mobilenet_state
@@ -240,7 +240,7 @@ def load(
         CheckpointError: as `read_manifest`, or tensors that do not fit the variant.
     """
     keep_few_kernels()
-    keep_memory_whole()
+    keep_few_arenas()
     checkpoint = checkpoint or embedded_checkpoint()
     manifest, config = known(checkpoint)
     lm_folder = checkpoint if manifest.merged else lm_folder
@@ -260,7 +260,7 @@ def load(
     }
     model = model.to(device)
     local = LocalModel(model, processor, card, scaling, fused=fused)
-    give_back_memory()
+    keep_memory_whole()
     return local
 
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from model.device import (
-    give_back_memory,
     is_device_thread,
+    keep_few_arenas,
     keep_few_kernels,
     keep_freed_memory,
     keep_memory_whole,
@@ -59,8 +59,8 @@ def test_memory_is_managed_only_where_there_is_glibc(monkeypatch, platform):
     assert bool(called) == (platform == "linux")
     assert not called or (-4, 0) in called  # M_MMAP_MAX
     called.clear()
+    keep_few_arenas()
     keep_memory_whole()
-    give_back_memory()
     assert called == ([(-8, 2), (-3, 2**22), 0] if platform == "linux" else [])  # M_ARENA_MAX, M_MMAP_THRESHOLD
 
 
