@@ -89,7 +89,7 @@ def decoding(model: LocalModel, n_rows: int, n_steps: int = 64) -> dict[str, flo
     cache = BranchCache(lm.model)
     cache.append(0, table(torch.arange(1000, 1000 + PROMPT, device=table.weight.device) % table.num_embeddings))
     model.rounds.serve([Pass(cache)])
-    rows = [model.rounds.rows.take(cache, 0, 2 * n_steps, 1.1) for _ in range(n_rows)]
+    rows = [model.rounds.rows.take(cache, 0, 2 * n_steps) for _ in range(n_rows)]
     for _ in range(4):  # graphs are captured, rooms made
         model.rounds.rows.step(dict.fromkeys(rows, 7))
     steps = []

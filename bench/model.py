@@ -158,24 +158,40 @@ def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return found | {"last_whole_ms": 1000 * max(row["whole"] for row in rows)}
 
 
-def throughput(model: LocalModel, n: int, most: int, tokens: int) -> dict[str, float]:
-    """`most` people whose turns were read get their replies, `n` at once: tokens a second over all, wait for the first
-    word.
+def throughput(model: LocalModel, at_once: Sequence[int], tokens: int, n: int = 3) -> dict[int, dict[str, float]]:
+    """As many people as at most are answered at once, whose turns were read, get replies of so many tokens, some at
+    once: tokens a second over all and the wait for the first word, medians of `n` times in turns.
+
+    As is usual where servers are compared, no reply ends by itself. `short` replies come after a question of a line,
+    the others after a thought.
     """
+    said: dict[int, dict[str, list[float]]] = {some: {} for some in at_once}
+    ends, model._newline = model._newline, frozenset()
+    for _ in range(n):
+        for some in at_once:
+            for kind, thought in (("short", None), ("thought", Thought(SAID[2], "anger", SAID[2], "comfort them"))):
+                rate, first = _throughput(model, some, max(at_once), ReplyBrief(thought, max_tokens=tokens))
+                said[some].setdefault(f"{kind}_tokens_per_s", []).append(rate)
+                said[some].setdefault(f"{kind}_first_word_ms", []).append(first)
+    model._newline = ends
+    return {some: {name: statistics.median(each) for name, each in rows.items()} for some, rows in said.items()}
+
+
+def _throughput(model: LocalModel, some: int, most: int, brief: ReplyBrief) -> tuple[float, float]:
+    """Tokens a second and the median wait for the first word, ms."""
     prefixes = [model.attend(clip(number)) for number in range(most)]
     for prefix in prefixes:
         model.perceive(prefix)
 
     def ask(prefix: Any) -> tuple[float, int]:
         started = time.perf_counter()
-        marks = [time.perf_counter() - started for _ in model.empathize(prefix, ReplyBrief(None, max_tokens=tokens))]
+        marks = [time.perf_counter() - started for _ in model.empathize(prefix, brief)]
         return marks[0], len(marks)
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(n) as several:
+    with ThreadPoolExecutor(some) as several:
         firsts, counts = zip(*several.map(ask, prefixes), strict=True)
-    took = time.perf_counter() - started
-    return {"tokens_per_s": sum(counts) / took, "first_word_ms": 1000 * statistics.median(firsts), "s": took}
+    return sum(counts) / (time.perf_counter() - started), 1000 * statistics.median(firsts)
 
 
 def refused(model: LocalModel, n: int = 20) -> float:
@@ -222,10 +238,10 @@ def bench(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         rows = [row for number in range(options.repeat) for row in at_once(model, n, options.reply, number)]
         facts["six_tasks"][n] = medians(rows)
         tell(f"{n} clips at once: {facts['six_tasks'][n]}")
-    facts["throughput"] = {}
-    for n in options.concurrent:
-        facts["throughput"][n] = throughput(model, n, max(options.concurrent), options.reply)
-        tell(f"{n} replies at once: {facts['throughput'][n]}")
+    if options.concurrent:
+        facts["throughput"] = throughput(model, options.concurrent, options.tokens)
+        for n, figures in facts["throughput"].items():
+            tell(f"{n} replies at once: {figures}")
     facts["refused_ms"] = refused(model)
     tell(f"told that it is busy after {facts['refused_ms']:.2f} ms")
     if options.device == "cuda":
@@ -248,7 +264,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--clips", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--concurrent", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--reply", type=int, default=48, help="tokens of a reply, at most")
+    parser.add_argument("--reply", type=int, default=48, help="tokens of the six tasks' reply, at most")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens of each of the replies at once")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -338,7 +338,7 @@ class LocalModel:
         self, cache: BranchCache, branch: int, state: Tensor, answer: Answer, *, aloud: bool = False
     ) -> Request[None]:
         """Decode an answer in a row of its own, and say its text as it becomes whole characters."""
-        row: Row = yield Sit(cache, branch, answer.rules.max_tokens, answer.rules.repetition_penalty)
+        row: Row = yield Sit(cache, branch, answer.rules.max_tokens)
         told = 0
         try:
             token = answer.choose(self.rounds.rows.first(state))

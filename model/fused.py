@@ -8,7 +8,9 @@ passes and are bf16 throughout. How a GPU takes steps is in kernels.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +36,20 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        self._packed, self._bias = torch.ops.mkldnn._reorder_linear_weight(weight), bias
+        self.packed, self._bias = torch.ops.mkldnn._reorder_linear_weight(weight), bias
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., K) -> (..., N)."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        return _packed_product(x, self.packed, self._bias)
+
+
+def _packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # deprecated for torch.compile, which needs a compiler where it runs
+    _packed_product = torch.jit.script(_packed_product)  # a record of steps (rows.py) cannot hold it otherwise
 
 
 def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
@@ -141,6 +152,9 @@ class FusedLlama:
         self.shortlist = Shortlist(head) if Shortlist.shortens(head) else None
         self.head: Any = linear(head)
         lm.lm_head = self.head
+        products = (one for layer in self.layers for one in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        linears = [*(product.linear for product in products), self.head]
+        self._packed_layers = [one for one in linears if isinstance(one, PackedLinear)]
 
     def __call__(self, embeddings: Tensor, positions: Tensor, attend: Attend, *, quick: bool = False) -> Tensor:
         """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows."""
@@ -159,11 +173,23 @@ class FusedLlama:
         return self.norm(x)
 
     @property
-    def is_recordable(self) -> bool:
-        """Whether quick passes and the head after them can be recorded (rows.py), as oneDNN's products cannot."""
-        products = [product for layer in self.layers for product in (layer.qkv, layer.out, layer.gate_up, layer.down)]
-        heads = [] if self.shortlist is not None else [self.head]
-        return not any(isinstance(one, PackedLinear) for one in (*(product.quick for product in products), *heads))
+    def packed(self) -> list[Tensor]:
+        """Weights that lie in oneDNN's blocks."""
+        return [layer.packed for layer in self._packed_layers]
+
+    @contextmanager
+    def reading(self, packed: Sequence[Tensor]) -> Iterator[None]:
+        """Read these for `packed`."""
+        before = self.packed
+        self._put(packed)
+        try:
+            yield
+        finally:
+            self._put(before)
+
+    def _put(self, packed: Sequence[Tensor]) -> None:
+        for layer, weight in zip(self._packed_layers, packed, strict=True):
+            layer.packed = weight
 
 
 def _taken(*_: Any, **__: Any) -> None:

@@ -121,6 +121,7 @@ class Answer:
         banned = {*rules.banned, *self._followed.get(_tail(self._run, rules.no_repeat - 1), ())}
         if len(self.tokens) < rules.min_tokens:
             banned |= rules.stop | rules.last
+        candidates = self._less_of_the_same(candidates)
         likeliest = candidates.tokens.tolist()
         allowed = [place for place, token in enumerate(likeliest) if token not in banned]
         if not allowed:  # nothing that is likely may be said
@@ -135,6 +136,16 @@ class Answer:
         self._remember(self._run)
         self.over = token in rules.last or len(self.tokens) >= rules.max_tokens
         return token
+
+    def _less_of_the_same(self, candidates: Candidates) -> Candidates:
+        """The candidates with the repetition penalty, in their new order."""
+        used = np.isin(candidates.tokens, self.tokens) if self.rules.repetition_penalty != 1 else np.zeros(0)
+        if not used.any():
+            return candidates
+        logits, penalty = candidates.logits, np.float32(self.rules.repetition_penalty)
+        logits = np.where(used, np.where(logits > 0, logits / penalty, logits * penalty), logits)
+        order = np.argsort(-logits, kind="stable")
+        return Candidates(candidates.tokens[order], logits[order])
 
     def _remember(self, run: tuple[int, ...]) -> None:
         """Which token followed those before it."""

@@ -45,7 +45,6 @@ class Sit:
     cache: BranchCache
     branch: int
     n_more: int
-    penalty: float
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class Rounds:
 
     def _seated(self, need: Sit) -> Row | Exception:
         try:
-            return self.rows.take(need.cache, need.branch, need.n_more, need.penalty)
+            return self.rows.take(need.cache, need.branch, need.n_more)
         except ValueError as error:
             return error
 

@@ -32,6 +32,10 @@ _SLOTS = 256
 _ALIKE = 32
 """A step reads a multiple of so many slots, as a new shape takes a CPU as long as a product to prepare for."""
 
+_FLASH_ROWS = 8
+"""Up to so many rows torch's fused attention is quicker on a CPU than products; on a GPU it never is, as it gives all
+the slots of a key head to one multiprocessor.
+"""
 
 Slots = list[Tensor]
 """Keys, or values, of each layer, (rows, H_kv, slots, D)."""
@@ -39,13 +43,10 @@ Slots = list[Tensor]
 
 @dataclass(eq=False)
 class Row:
-    """A row in use: `n` tokens are in it, `place` is where it stands now; logits of used tokens are divided by
-    `penalty` (Keskar et al. 2019, arXiv:1909.05858).
-    """
+    """A row in use: `n` tokens are in it, `place` is where it stands now."""
 
     place: int
     n: int
-    penalty: float
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,17 @@ class Rows:
         n_rows, n_slots = (self.limit, self.max_slots) if table.is_cuda else (1, _SLOTS)
         self._keys = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
-        self._seen = torch.zeros(self.limit, table.shape[0], dtype=torch.bool, device=table.device)
-        self._penalty = torch.ones(self.limit, device=table.device)
+        self._on_gpu = table.is_cuda
         self._steps = None if self.llama is None else self._kernels(self.llama)
         self._graphs = Graphs(self._stepped)
-        self._records = self.llama is not None and not table.is_cuda and self.llama.is_recordable
-        self._traced: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
+        self._records: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
 
     @property
     def n_free(self) -> int:
         """Rows that can still be taken."""
         return self.limit - len(self._used)
 
-    def take(self, cache: BranchCache, branch: int, n_more: int, penalty: float = 1.0) -> Row:
+    def take(self, cache: BranchCache, branch: int, n_more: int) -> Row:
         """A row that goes on where the branch ends for up to `n_more` tokens; nothing may wait for the branch.
 
         Raises:
@@ -99,11 +98,9 @@ class Rows:
         if n + n_more > self.max_slots:
             raise ValueError(f"{n} tokens and {n_more} more are too many for a row of {self.max_slots}")
         self._grow(len(self._used) + 1, n + 1)
-        row = Row(len(self._used), n, penalty)
+        row = Row(len(self._used), n)
         places = [part[row.place, :, :n] for part in (*self._keys, *self._values)]
         torch._foreach_copy_(places, [*kv[:, 0], *kv[:, 1]])
-        self._seen[row.place] = False
-        self._penalty[row.place] = penalty
         self._used.append(row)
         return row
 
@@ -115,8 +112,6 @@ class Rows:
         for parts in (self._keys, self._values):
             for part in parts:
                 part[row.place, :, : last.n] = part[last.place, :, : last.n]
-        self._seen[row.place] = self._seen[last.place]
-        self._penalty[row.place] = last.penalty
         self._used[row.place] = last
         last.place = row.place
 
@@ -130,15 +125,17 @@ class Rows:
         n_rows = 1 + max(row.place for row in chosen)
         n_slots = 1 + max(row.n for row in self._used[:n_rows])
         n_slots = -(-n_slots // _ALIKE) * _ALIKE
-        if self._seen.is_cuda:
+        if self._on_gpu:
             n_rows = min(self.limit, 1 << (n_rows - 1).bit_length())
             n_slots = min(self.max_slots, _SLOTS << (-(-n_slots // _SLOTS) - 1).bit_length())
+        elif n_rows > FEW_ROWS:
+            n_rows = min(self.limit, -(-n_rows // FEW_ROWS) * FEW_ROWS)
         self._grow(n_rows, n_slots)
-        fed = torch.zeros(3, n_rows, dtype=torch.long)
+        fed = torch.zeros(2, n_rows, dtype=torch.long)
         fed[1] = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows])
         for row, token in chosen.items():
-            fed[0, row.place], fed[2, row.place] = token, 1
-        found = self._graphs(fed, n_slots=n_slots) if self._seen.is_cuda else self._stepped(fed, n_slots)
+            fed[0, row.place] = token
+        found = self._graphs(fed, n_slots=n_slots) if self._on_gpu else self._stepped(fed, n_slots)
         tokens, logits = found.cpu().numpy()
         for row in chosen:
             row.n += 1
@@ -146,41 +143,47 @@ class Rows:
         return {row: Candidates(tokens[row.place], logits[row.place]) for row in chosen}
 
     def _stepped(self, fed: Tensor, n_slots: int) -> Tensor:
-        """Token ids, positions and whether they count, (3, B) -> likeliest tokens and the bits of their logits, int32
-        (2, B, N_CANDIDATES).
+        """Token ids and positions, (2, B) -> likeliest tokens and the bits of their logits, int32 (2, B, N_CANDIDATES).
+
+        Tokens of rows that rest are put behind them and overwritten.
         """
-        given, positions, counts = fed
-        unseen = self._unseen(positions, n_slots) if self._steps is None else None  # kernels stop at their position
-        asked = (given, positions, counts, unseen, self._keys, self._values)
-        if not self._records or self._steps is not None or len(given) > FEW_ROWS:
-            tokens, logits = self._candidates(*asked)
+        given, positions = fed
+        if self._steps is not None:  # which stops at its positions by itself
+            tokens, logits = _likeliest(None, self._steps(given, positions, self._keys, self._values))
         else:
-            if len(given) not in self._traced:
-                self._traced[len(given)] = traced(self._candidates, asked)
-            with torch.jit.optimized_execution(False):  # which would look on for two steps, and find nothing
-                tokens, logits = self._traced[len(given)](*asked)
+            read = self._candidates if self.llama is None or self._on_gpu else self._recorded
+            tokens, logits = read(given, positions, self._unseen(positions, n_slots), self._keys, self._values)
         return torch.stack([tokens.int(), logits.view(torch.int32)])
 
     def _candidates(
-        self, tokens: Tensor, positions: Tensor, counts: Tensor, unseen: Any, keys: Slots, values: Slots
+        self, tokens: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots
     ) -> tuple[Tensor, Tensor]:
         """The step itself: token ids (B,) at positions (B,) over all that is not `unseen`, an additive mask (B, 1, 1,
         slots) -> likeliest tokens and their logits, (B, N_CANDIDATES).
-
-        Only where a token counts it is used from now on; others are put behind their rows and overwritten.
         """
-        n = len(tokens)
-        rows = torch.arange(n, device=tokens.device)
-        self._seen[rows, tokens] = self._seen[rows, tokens] | counts.bool()
-        if self._steps is not None:
-            listed, logits = None, self._steps(tokens, positions, keys, values)
-        else:
-            read = self._plain if self.llama is None else self._fused
-            listed, logits = self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen, keys, values))
-        seen = self._seen[:n] if listed is None else self._seen[:n].index_select(1, listed)
-        penalty = self._penalty[:n, None]
-        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-        return _likeliest(listed, logits)
+        read = self._plain if self.llama is None else self._fused
+        return _likeliest(*self._logits(read(self.lm.get_input_embeddings()(tokens), positions, unseen, keys, values)))
+
+    def _recorded(
+        self, tokens: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots
+    ) -> tuple[Tensor, Tensor]:
+        """`_candidates` on a CPU without the Python between its operations, a fifth of a step of one row: recorded once
+        for each number of rows. A record cannot hold what lies in oneDNN's blocks, so it is given that as well.
+        """
+        llama, n = self.llama, len(keys)
+        assert llama is not None
+
+        def candidates(tokens: Tensor, positions: Tensor, unseen: Tensor, given: list[Tensor]) -> tuple[Tensor, Tensor]:
+            with llama.reading(given[2 * n :]):
+                return self._candidates(tokens, positions, unseen, given[:n], given[n : 2 * n])
+
+        asked = (tokens, positions, unseen, [*keys, *values, *llama.packed])
+        if len(tokens) not in self._records:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it holds for this number of rows alone
+                self._records[len(tokens)] = torch.jit.trace(candidates, asked, check_trace=False)
+        with torch.jit.optimized_execution(False):  # which would look on for two steps, and find nothing
+            return self._records[len(tokens)](*asked)
 
     def _unseen(self, positions: Tensor, n_slots: int) -> Tensor:
         later = torch.arange(n_slots, device=positions.device) > positions[:, None]
@@ -258,15 +261,6 @@ class Rows:
                 parts[layer][:rows, :, :slots] = part
 
 
-def traced(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
-    """The operations of a function without the Python between them, a fifth of a step of one row; what does not hang
-    on tensors, such as how many rows there are, is as in the example.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is so
-        return torch.jit.trace(function, example, check_trace=False)  # type: ignore[no-any-return, no-untyped-call]
-
-
 def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The likeliest of some tokens (C,), or of all, by their logits (B, C): both (B, N_CANDIDATES)."""
     values, at = logits.topk(min(N_CANDIDATES, logits.shape[-1]), dim=-1)
@@ -289,9 +283,10 @@ def _attend(
 
 def _attended(stacked: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, scaling: float) -> Tensor:
     """Queries that share a key head, (B, H_kv, group, D), over the slots of their rows."""
-    if stacked.is_cuda:  # the fused kernels give all the slots of a key head to one multiprocessor
-        return (stacked @ keys.mT * scaling + unseen).softmax(-1, dtype=torch.float32).to(values.dtype) @ values
-    return F.scaled_dot_product_attention(stacked, keys, values, attn_mask=unseen, scale=scaling)
+    if not stacked.is_cuda and len(stacked) <= _FLASH_ROWS:
+        return F.scaled_dot_product_attention(stacked, keys, values, attn_mask=unseen, scale=scaling)
+    scores = (keys @ stacked.mT).mT.float() * scaling + unseen  # (keys @ queries: neither is rearranged for it)
+    return scores.softmax(-1).to(values.dtype) @ values
 
 
 _ATTENTION = "emox-rows"

@@ -99,6 +99,22 @@ def test_what_was_said_before_is_not_said_again():
     assert run(Rules(3, no_repeat=2, said=(7, 8)), 7, 8, 9) == [7, 99, 9]
 
 
+def penalised(tokens, logits, used):
+    """The next choices among tokens with these logits, likeliest first, after some that were used."""
+    answer = Answer(Rules(9, repetition_penalty=2.0, no_repeat=0))
+    for token in used:
+        answer.choose(Candidates(np.array([token]), np.array([1.0], np.float32)))
+    found = answer._less_of_the_same(Candidates(np.array(tokens), np.array(logits, np.float32)))
+    return found.tokens.tolist(), found.logits.tolist()
+
+
+def test_used_tokens_become_less_likely():
+    assert penalised([7, 8, 9], [3.0, 2.0, -1.0], []) == ([7, 8, 9], [3.0, 2.0, -1.0])
+    assert penalised([7, 8, 9], [3.0, 2.0, -1.0], [7]) == ([8, 7, 9], [2.0, 1.5, -1.0])
+    assert penalised([7, 8, 9], [3.0, -1.0, -1.5], [8, 8]) == ([7, 9, 8], [3.0, -1.5, -2.0])
+    assert run(Rules(3, repetition_penalty=2.5, no_repeat=0), 7) == [7, 99, 7]
+
+
 def test_length_is_bounded():
     assert len(run(Rules(5, no_repeat=0), 7)) == 5
 

@@ -45,7 +45,7 @@ def check(kind):
             cache = BranchCache(own.model)
             cache.append(0, table(sequence))
             run_together([cache], llama)
-            taken.append(rows.take(cache, 0, 9, penalty=1.3))
+            taken.append(rows.take(cache, 0, 9))
             into.append(rows.step({taken[0]: 5})[taken[0]])  # alone, as long as it is
         into += [candidates for _ in range(2) for candidates in rows.step(dict.fromkeys(taken, 7)).values()]
     for one, other in zip(expected, found, strict=True):

@@ -30,7 +30,7 @@ def read(nano, *ids):
 def test_a_round_serves_one_of_each_kind_together(nano):
     rounds = Rounds(nano, 50)
     row = rounds.rows.take(read(nano, 1, 2), 0, 9)
-    needs = [Pass(waiting(nano, 3, 4)), Step(row, 7), Encode(Inputs()), Sit(read(nano, 5), 0, 9, 1.0)]
+    needs = [Pass(waiting(nano, 3, 4)), Step(row, 7), Encode(Inputs()), Sit(read(nano, 5), 0, 9)]
     results = rounds.serve(needs)
     assert results.keys() == {0, 1, 2, 3}
     assert results[0][0].shape == (2, nano.lm.config.hidden_size)
@@ -57,13 +57,11 @@ def test_who_asks_of_the_same_cache_gets_the_same_states(nano):
 @torch.inference_mode()
 def test_who_finds_no_row_waits_and_who_is_too_long_is_told(nano):
     rounds = Rounds(nano, 10, Room(rows=1))
-    found = rounds.serve(
-        [Sit(read(nano, 1, 2), 0, 9, 1.0), Sit(read(nano, 1, 2), 0, 8, 1.0), Sit(read(nano, 3), 0, 1, 1.0)]
-    )
+    found = rounds.serve([Sit(read(nano, 1, 2), 0, 9), Sit(read(nano, 1, 2), 0, 8), Sit(read(nano, 3), 0, 1)])
     assert found.keys() == {0, 1}
     assert isinstance(found[0], ValueError)
     rounds.rows.give_up(found[1])
-    assert rounds.serve([Sit(read(nano, 3), 0, 1, 1.0)]).keys() == {0}
+    assert rounds.serve([Sit(read(nano, 3), 0, 1)]).keys() == {0}
 
 
 @torch.inference_mode()
@@ -75,7 +73,7 @@ def test_a_pass_that_fails_leaves_no_row_taken(nano, monkeypatch):
 
     monkeypatch.setattr(rounds, "_run_passes", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
-        rounds.serve([Sit(read(nano, 1), 0, 3, 1.0), Pass(waiting(nano, 1))])
+        rounds.serve([Sit(read(nano, 1), 0, 3), Pass(waiting(nano, 1))])
     assert rounds.rows.n_free == rounds.room.rows
 
 

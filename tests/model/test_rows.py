@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
-from model.fused import FusedLlama, PackedLinear
+from model.fused import FusedLlama
 from model.rows import Rows
 
 
@@ -72,20 +72,33 @@ def test_the_first_candidates_come_from_the_last_state(lm, fused):
     check(lm, [5, 6, 7], rows_over(lm, 1, 100, fused).first(states[0][-1]))
 
 
+@pytest.mark.parametrize("n_rows", [1, 3, 5, 11])
 @torch.no_grad()
-def test_rows_step_as_well_where_steps_cannot_be_recorded():
-    """As with the tiny variant in bf16, whose products are oneDNN's on a CPU that has them."""
+def test_recorded_steps_of_any_number_of_rows_are_those_that_python_takes(n_rows):
+    """In bf16, as its products are oneDNN's on a CPU that has them; beyond eight rows attention is another."""
     torch.manual_seed(0)
     lm = LANGUAGE_MODELS["tiny-llama"]().bfloat16().eval()
-    rows = rows_over(lm, 2, 100, fused=True)
-    rows.llama.layers[0].out.quick = PackedLinear(lm.model.layers[0].self_attn.o_proj.weight.data)
-    assert not rows.llama.is_recordable
-    rows._records = rows.llama.is_recordable
-    row = rows.take(read(lm, [1, 2, 3]), 0, 9)
-    logits = lm(input_ids=torch.tensor([[1, 2, 3, 4]])).logits[0, -1].float()
-    found = rows.step({row: 4})[row]
-    np.testing.assert_allclose(logits[found.tokens], found.logits, atol=0.05)
-    assert not rows._traced
+    rows = rows_over(lm, 11, 100, fused=True)
+    taken = [rows.take(read(lm, [1, 2, *range(number)]), 0, 9) for number in range(n_rows)]
+    for token in (4, 5):
+        found = rows.step(dict.fromkeys(taken, token))
+    for number, row in enumerate(taken):
+        logits = lm(input_ids=torch.tensor([[1, 2, *range(number), 4, 5]])).logits[0, -1].float()
+        np.testing.assert_allclose(logits[found[row].tokens], found[row].logits, atol=0.05)
+    assert len(rows._records) == 1
+    before = rows.llama.packed
+    assert all(one is other for one, other in zip(before, rows.llama.packed, strict=True))
+
+
+@torch.no_grad()
+def test_a_record_holds_however_far_the_rows_have_grown(lm):
+    rows, ids = rows_over(lm, 2, 600, fused=True), [1, 2, 3]
+    row = rows.take(read(lm, ids), 0, 500)
+    for token in range(290):
+        ids.append(token)
+        found = rows.step({row: token})[row]
+    check(lm, ids, found)
+    assert len(rows._records) == 1
 
 
 @pytest.fixture(scope="module")
@@ -97,33 +110,16 @@ def short():
     return LlamaForCausalLM(config).bfloat16().eval()
 
 
-@pytest.mark.parametrize("kind", ["lm", "short"])
 @torch.no_grad()
-def test_used_tokens_become_less_likely_in_their_row_alone(kind, request):
-    lm = request.getfixturevalue(kind)
-    rows = rows_over(lm, 2, 100, fused=kind == "short")
-    plain, careful = rows.take(read(lm, [1, 2]), 0, 9), rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5)
-    found = rows.step({plain: 40, careful: 40})
-    logits = [dict(zip(found[row].tokens.tolist(), found[row].logits, strict=True)) for row in (plain, careful)]
-    assert 40 in logits[0]
-    for token, value in logits[0].items():
-        expected = value if token != 40 else value / 1.5 if value > 0 else value * 1.5
-        assert logits[1].get(token, expected) == pytest.approx(expected, abs=1e-6)
-    rows.give_up(plain)
-    rows.give_up(careful)
-    again = rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5)
-    assert 40 not in rows._seen[again.place].nonzero()
-
-
-@torch.no_grad()
-def test_what_a_row_has_used_stays_its_own_while_others_step_and_leave(lm):
-    rows = Rows(lm, 3, 100)
-    first, rests, last = (rows.take(read(lm, [1, 2]), 0, 9, penalty=1.5) for _ in range(3))
-    rows.step({first: 40, last: 41})
-    rows.step({first: 42})
-    rows.give_up(first)
-    used = {row: set(rows._seen[row.place].nonzero()[:, 0].tolist()) for row in (rests, last)}
-    assert used == {rests: set(), last: {41}}
+def test_several_rows_each_have_their_own_short_list(short):
+    own = deepcopy(short)
+    rows = Rows(own, 2, 100, llama=FusedLlama(own))
+    one, other = rows.take(read(short, [1, 2]), 0, 9), rows.take(read(short, [3, 4]), 0, 9)
+    found = rows.step({one: 40, other: 41})
+    for row, ids in ((one, [1, 2, 40]), (other, [3, 4, 41])):
+        logits = short(input_ids=torch.tensor([ids])).logits[0, -1].float()
+        np.testing.assert_allclose(logits[found[row].tokens], found[row].logits, atol=0.05)
+        assert set(logits.topk(20).indices.tolist()) <= set(found[row].tokens.tolist())
 
 
 @torch.no_grad()
