@@ -108,7 +108,7 @@ class BranchCache:
         """Keys and values (layers, 2, H_kv, L, D) along `branch` alone, in order; nothing may wait for it."""
         seen = np.flatnonzero(self._slot_position < self._limit[branch, self._slot_branch])
         in_order = seen[self._slot_position[seen].argsort()]
-        return self.kv.index_select(-2, torch.from_numpy(in_order).to(self._room.device))
+        return self.kv.index_select(-2, torch.from_numpy(in_order).to(self._room.device, non_blocking=True))
 
     def _take(self) -> _Share:
         """What waits becomes slots, whose keys and values the pass will bring."""
@@ -127,9 +127,7 @@ class BranchCache:
         seen = (self._slot_position < self._limit[branches][:, self._slot_branch]).repeat(lengths, 0)
         seen &= self._slot_position <= positions[:, None]  # (Q, K)
         embeddings = torch.cat([piece for _, piece in waiting])
-        unseen = torch.full(seen.shape, torch.finfo(embeddings.dtype).min, dtype=embeddings.dtype)
-        mask = unseen.masked_fill_(torch.from_numpy(seen), 0)
-        return _Share(self, waiting, embeddings, torch.from_numpy(positions), mask)
+        return _Share(self, waiting, embeddings, torch.from_numpy(positions), torch.from_numpy(seen))
 
     def _make_room(self, n: int) -> None:
         """Room for `n` more slots. It comes in a few sizes, so that what one turn freed fits the next."""
@@ -141,15 +139,15 @@ class BranchCache:
 
 @dataclass(frozen=True)
 class _Share:
-    """One cache's part in a pass: what waited, its embeddings (Q, D), positions (Q,) and additive mask (Q, K); the last
-    two on the CPU.
+    """One cache's part in a pass: what waited, its embeddings (Q, D), positions (Q,) and which slots each sees (Q, K);
+    the last two on the CPU.
     """
 
     cache: BranchCache
     waiting: list[tuple[int, Tensor]]
     embeddings: Tensor
     positions: Tensor
-    mask: Tensor
+    seen: Tensor
 
     def states(self, hidden: Tensor) -> dict[int, Tensor]:
         """Hidden states (Q, D) by branch."""
@@ -162,8 +160,8 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Part:
-    """What attention needs of one part of a pass: `mask` (Q, K), and keys and values (layers, 2, H_kv, K, D), into
-    which those of its Q tokens go at slots `at`.
+    """What attention needs of one part of a pass: an additive `mask` (Q, K), and keys and values (layers, 2, H_kv, K,
+    D), into which those of its Q tokens go at slots `at`.
     """
 
     kv: Tensor
@@ -180,11 +178,11 @@ def run_together(caches: Sequence[BranchCache], llama: FusedLlama | None = None)
     shares = {number: cache._take() for number, cache in enumerate(caches) if cache.n_waiting}
     if not shares:
         return [{} for _ in caches]
+    embeddings = torch.cat([share.embeddings for share in shares.values()])
     parts = [
-        _Part(share.cache.kv, slice(-len(share.positions), None), share.mask.to(share.embeddings.device))
+        _Part(share.cache.kv, slice(-len(share.positions), None), _mask(share.seen.to(embeddings.device), embeddings))
         for share in shares.values()
     ]
-    embeddings = torch.cat([share.embeddings for share in shares.values()])
     positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
     hidden = _pass(caches[0].lm, llama, embeddings, positions, parts)
     split = hidden.split([len(share.positions) for share in shares.values()])
@@ -212,17 +210,18 @@ class Passes:
             return run_together([cache], self._llama)[0]
         share = cache._take()
         self._kv[..., :n_before, :] = cache.kv[..., :n_before, :]
-        mask = share.mask.new_full((n_tokens, n_slots), torch.finfo(share.mask.dtype).min)
-        mask[:n, : n_before + n] = share.mask
+        seen = torch.zeros(n_tokens, n_slots, dtype=torch.bool)
+        seen[:n, : n_before + n] = share.seen
         positions = F.pad(share.positions, (0, n_tokens - n))
         at = torch.arange(n_before, n_before + n_tokens)
         embeddings = F.pad(share.embeddings, (0, 0, 0, n_tokens - n))
-        hidden = self._graphs(embeddings, torch.stack([positions, at]), mask)[:n].clone()
-        cache.kv[:] = self._kv[..., : n_before + n, :]
+        hidden = self._graphs(embeddings, torch.stack([positions, at]), seen)[:n].clone()
+        cache.kv[..., n_before:, :] = self._kv[..., n_before : n_before + n, :]
         return share.states(hidden)
 
-    def _run(self, embeddings: Tensor, where: Tensor, mask: Tensor) -> Tensor:
+    def _run(self, embeddings: Tensor, where: Tensor, seen: Tensor) -> Tensor:
         positions, at = where
+        mask = _mask(seen, embeddings)
         return _pass(self._lm, self._llama, embeddings, positions, [_Part(self._kv[..., : mask.shape[1], :], at, mask)])
 
 
@@ -233,6 +232,11 @@ _FEWEST_TOKENS, _FEWEST_SLOTS, _MOST_SLOTS = 32, 512, 4096
 def _size(n: int, fewest: int) -> int:
     """The power of two from `fewest` on that holds `n`."""
     return max(fewest, 1 << (n - 1).bit_length())
+
+
+def _mask(seen: Tensor, like: Tensor) -> Tensor:
+    """What is added to scores of slots, so that only those that are `seen` (Q, K) count."""
+    return like.new_full(seen.shape, torch.finfo(like.dtype).min).masked_fill_(seen, 0)
 
 
 def _pass(lm: Any, llama: FusedLlama | None, embeddings: Tensor, positions: Tensor, parts: Sequence[_Part]) -> Tensor:

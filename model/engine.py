@@ -148,11 +148,10 @@ class LocalModel:
             for modality, branch in single.items():
                 text = turn.text if modality == "text" else ""
                 cache.append(branch, self._embed_prefix(soft, set(_READS[modality]), text, ()))
-        gates = tuple(soft.gates[0].tolist()) if soft.gates is not None else None
         voice: dict[str, float] = {}
         if soft.voice is not None and isinstance(self.model.acoustic, Encoder):
             voice = dict(zip(self.model.acoustic.classes, soft.voice[0].tolist(), strict=True))
-        return Prefix(cache, turn, tuple(history), whole, now, single, absent, gates, voice, untold)
+        return Prefix(cache, turn, tuple(history), whole, now, single, absent, voice, untold)
 
     def _untold(self, soft: SoftTokens, slots: set[str], text: str, history: Sequence[Utterance]) -> Untold:
         """Everything; its dialogue may have been read before, if no soft tokens stand in front of it."""
@@ -322,7 +321,9 @@ class LocalModel:
         cache.append(branch, self._embed(ids))
         hidden = yield Pass(cache)
         self._keep(prefix)
-        said = tuple(i for line in prefix.history if line.role == "assistant" for i in self.processor.ids(line.text))
+        said = tuple(
+            i for line in prefix.history if line.role == "assistant" for i in self.processor.plain_ids(line.text)
+        )
         # Drawn, since the likeliest words are the same for everybody; the same turn is still answered the same.
         seed = zlib.crc32(json.dumps([prefix.turn.text, [line.text for line in prefix.history], ids]).encode())
         rules = Rules(
@@ -367,7 +368,7 @@ class LocalModel:
         return Choice(tell(prefix), question, [ids[:_CLAUSE_TOKENS] for ids in ended])
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self.model.lm.get_input_embeddings()(torch.tensor(ids, device=self.rounds.device))
+        return self.model.lm.get_input_embeddings()(torch.tensor(ids).to(self.rounds.device, non_blocking=True))
 
     def _embed_prefix(self, soft: SoftTokens, slots: set[str], text: str, history: Sequence[Utterance]) -> Tensor:
         chosen = SoftTokens({slot: tokens for slot, tokens in soft.tokens.items() if slot in slots})

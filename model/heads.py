@@ -70,8 +70,9 @@ def score(
         for candidate in choice.candidates:
             rows += [0, *range(next_row, next_row + len(candidate) - 1)]
             next_row += len(candidate) - 1
-        targets = torch.tensor([token for candidate in choice.candidates for token in candidate])
-        token_log_p = (logits[rows, targets.to(logits.device)] - logits.logsumexp(-1)[rows]).cpu()
+        targets = [token for candidate in choice.candidates for token in candidate]
+        row, target = torch.tensor([rows, targets]).to(logits.device, non_blocking=True)
+        token_log_p = (logits[row, target] - logits.logsumexp(-1)[row]).cpu()
         per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
         scores[task] = torch.stack([part.sum() for part in per_candidate])
     return scores, {branch: states[-1] for branch, states in hidden.items()}
@@ -139,11 +140,12 @@ class Answer:
 
     def _less_of_the_same(self, candidates: Candidates) -> Candidates:
         """The candidates with the repetition penalty, in their new order."""
-        used = np.isin(candidates.tokens, self.tokens) if self.rules.repetition_penalty != 1 else np.zeros(0)
-        if not used.any():
+        penalty, used = self.rules.repetition_penalty, frozenset(self.tokens)
+        at = [place for place, token in enumerate(candidates.tokens.tolist()) if token in used]
+        if penalty == 1 or not at:
             return candidates
-        logits, penalty = candidates.logits, np.float32(self.rules.repetition_penalty)
-        logits = np.where(used, np.where(logits > 0, logits / penalty, logits * penalty), logits)
+        logits = candidates.logits.copy()
+        logits[at] = np.where(logits[at] > 0, logits[at] / penalty, logits[at] * penalty)
         order = np.argsort(-logits, kind="stable")
         return Candidates(candidates.tokens[order], logits[order])
 

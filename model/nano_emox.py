@@ -147,7 +147,7 @@ class NanoEmoX(nn.Module):
             ValueError: a slot has another number of placeholders than of soft tokens.
         """
         table = self.lm.get_input_embeddings()
-        embeddings = table(ids.clamp(max=table.num_embeddings - 1).to(table.weight.device))
+        embeddings = table(ids.clamp(max=table.num_embeddings - 1).to(table.weight.device, non_blocking=True))
         for slot, placeholder in placeholders.items():
             at = ids == placeholder
             filled = at.any(1)
@@ -158,7 +158,7 @@ class NanoEmoX(nn.Module):
                     f"slot {slot} has {at.sum(1).tolist()} placeholders for {n} soft tokens in each of {n_rows} rows"
                 )
             if tokens is not None:
-                there = at[..., None].to(embeddings.device)
+                there = at[..., None].to(embeddings.device, non_blocking=True)
                 embeddings = embeddings.masked_scatter(there, tokens.to(embeddings.dtype).flatten(0, 1))
         return embeddings
 

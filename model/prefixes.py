@@ -53,7 +53,6 @@ class Prefix:
     now: int
     single: dict[Modality, int]
     absent: dict[Modality, Absence]
-    gates: tuple[float, ...] | None
     voice: dict[str, float]
     untold: list[Untold] = field(default_factory=list)
     unkept: list[tuple[int, ...]] = field(default_factory=list)

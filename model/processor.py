@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,15 @@ class Processor:
         self.style = style
         self.max_tokens = max_tokens
         self.face_px, self.face_margin = face_px, face_margin
+        self._ids = lru_cache(1024)(lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids))
         self.first_placeholder = len(tokenizer)
         self.stop_ids = frozenset(self.ids(style.stop)[:1]) | {tokenizer.eos_token_id}
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of `text` without any special tokens added. What a person wrote never becomes a control token."""
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        """Token ids of text of ours, without any special tokens added; questions and labels are always the same, so
+        they are remembered.
+        """
+        return list(self._ids(text))
 
     def plain_ids(self, text: str) -> list[int]:
         """Token ids of text from outside, in which `<|im_end|>` and its like are ordinary characters."""
@@ -192,7 +196,7 @@ def _middle(images: np.ndarray, share: float) -> np.ndarray:
 
 def _resized(images: np.ndarray, size_px: int, device: torch.device | None) -> Tensor:
     """Images uint8 (N, H, W, 3) -> uint8 (N, 3, S, S); the aspect ratio is not kept (section 2.2)."""
-    given = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    given = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
     channels_first = given.permute(0, 3, 1, 2).contiguous()
     if given.is_cuda:  # where it is not done in whole numbers
         floats = F.interpolate(channels_first.float(), (size_px, size_px), mode="bilinear", antialias=True)

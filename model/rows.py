@@ -72,10 +72,8 @@ class Rows:
 
     def __post_init__(self) -> None:
         table = self.lm.get_input_embeddings().weight
-        n_rows, n_slots = (self.limit, self.max_slots) if table.is_cuda else (1, _SLOTS)
-        self._keys = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
-        self._values = [self._room(n_rows, n_slots) for _ in range(self.lm.config.num_hidden_layers)]
         self._on_gpu = table.is_cuda
+        self._make_room(*((self.limit, self.max_slots) if self._on_gpu else (1, _SLOTS)))
         self._steps = None if self.llama is None else self._kernels(self.llama)
         self._graphs = Graphs(self._stepped)
         self._records: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
@@ -99,8 +97,7 @@ class Rows:
             raise ValueError(f"{n} tokens and {n_more} more are too many for a row of {self.max_slots}")
         self._grow(len(self._used) + 1, n + 1)
         row = Row(len(self._used), n)
-        places = [part[row.place, :, :n] for part in (*self._keys, *self._values)]
-        torch._foreach_copy_(places, [*kv[:, 0], *kv[:, 1]])
+        self._kv[:, :, row.place, :, :n] = kv
         self._used.append(row)
         return row
 
@@ -109,16 +106,14 @@ class Rows:
         last = self._used.pop()
         if last is row:
             return
-        for parts in (self._keys, self._values):
-            for part in parts:
-                part[row.place, :, : last.n] = part[last.place, :, : last.n]
+        self._kv[:, :, row.place, :, : last.n] = self._kv[:, :, last.place, :, : last.n]
         self._used[row.place] = last
         last.place = row.place
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
-        tokens, logits = _likeliest(*self._logits(state[None]))
-        return Candidates(tokens[0].cpu().numpy(), logits[0].cpu().numpy())
+        (candidates,) = _told(_bits(*_likeliest(*self._logits(state[None]))))
+        return candidates
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
         """Put a token behind each of some rows; those that are left out stay as they are."""
@@ -136,14 +131,13 @@ class Rows:
         for row, token in chosen.items():
             fed[0, row.place] = token
         found = self._graphs(fed, n_slots=n_slots) if self._on_gpu else self._stepped(fed, n_slots)
-        tokens, logits = found.cpu().numpy()
+        candidates = _told(found)
         for row in chosen:
             row.n += 1
-        logits = logits.view(np.float32)
-        return {row: Candidates(tokens[row.place], logits[row.place]) for row in chosen}
+        return {row: candidates[row.place] for row in chosen}
 
     def _stepped(self, fed: Tensor, n_slots: int) -> Tensor:
-        """Token ids and positions, (2, B) -> likeliest tokens and the bits of their logits, int32 (2, B, N_CANDIDATES).
+        """Token ids and positions, (2, B) -> the `_bits` of the likeliest tokens.
 
         Tokens of rows that rest are put behind them and overwritten.
         """
@@ -153,7 +147,7 @@ class Rows:
         else:
             read = self._candidates if self.llama is None or self._on_gpu else self._recorded
             tokens, logits = read(given, positions, self._unseen(positions, n_slots), self._keys, self._values)
-        return torch.stack([tokens.int(), logits.view(torch.int32)])
+        return _bits(tokens, logits)
 
     def _candidates(
         self, tokens: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots
@@ -244,21 +238,31 @@ class Rows:
 
         return self.llama(embeddings, positions, attend, quick=n <= FEW_ROWS)
 
-    def _room(self, n_rows: int, n_slots: int) -> Tensor:
-        one = room(self.lm, n_slots)[0, 0]
-        return one.new_zeros(n_rows, *one.shape)
+    def _make_room(self, n_rows: int, n_slots: int) -> None:
+        """Room for keys and values, (layers, 2, rows, H_kv, slots, D)."""
+        one = room(self.lm, n_slots)[:, :, None]
+        self._kv = one.new_zeros(*one.shape[:2], n_rows, *one.shape[3:])
+        self._keys, self._values = list(self._kv[:, 0]), list(self._kv[:, 1])
 
     def _grow(self, n_rows: int, n_slots: int) -> None:
         """Make room on a CPU, where it is not all taken at once."""
-        rows, _, slots, _ = self._keys[0].shape
+        before = self._kv
+        rows, slots = before.shape[2], before.shape[4]
         if n_rows <= rows and n_slots <= slots:
             return
         more_rows = max(rows, min(self.limit, 1 << (n_rows - 1).bit_length()))
-        more_slots = max(slots, -(-n_slots // _SLOTS) * _SLOTS)
-        for parts in (self._keys, self._values):
-            for layer, part in enumerate(parts):
-                parts[layer] = self._room(more_rows, more_slots)
-                parts[layer][:rows, :, :slots] = part
+        self._make_room(more_rows, max(slots, -(-n_slots // _SLOTS) * _SLOTS))
+        self._kv[:, :, :rows, :, :slots] = before
+
+
+def _bits(tokens: Tensor, logits: Tensor) -> Tensor:
+    """Tokens and the bits of their logits, both (B, C), as one tensor to copy to the host, int32 (2, B, C)."""
+    return torch.stack([tokens.int(), logits.view(torch.int32)])
+
+
+def _told(bits: Tensor) -> list[Candidates]:
+    tokens, logits = bits.cpu().numpy()
+    return [Candidates(*row) for row in zip(tokens, logits.view(np.float32), strict=True)]
 
 
 def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,12 +57,6 @@ def test_the_same_turn_twice_gives_the_same_affect(model):
     assert model.perceive(model.attend(whole_turn())) == model.perceive(model.attend(whole_turn()))
 
 
-def test_speech_and_frames_are_fused_and_the_gates_are_told(model):
-    prefix = model.attend(whole_turn())
-    assert sum(prefix.gates) == pytest.approx(1, abs=1e-5)
-    assert model.attend(UserTurn("only words")).gates is None
-
-
 def test_a_feeling_is_read_from_this_turn_and_not_from_the_dialogue(model):
     history = [Utterance("user", "I am so sad."), Utterance("assistant", "Oh.")]
     alone, after = (model.perceive(model.attend(whole_turn(), lines)).emotions for lines in ((), history))
