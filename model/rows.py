@@ -75,7 +75,11 @@ class Rows:
         self._on_gpu = table.is_cuda
         self._make_room(*((self.limit, self.max_slots) if self._on_gpu else (1, _SLOTS)))
         self._steps = None if self.llama is None else self._kernels(self.llama)
-        self._graphs = Graphs(self._stepped)
+        self._graphs = Graphs(self._copied)
+        # Tokens and positions of rows and what is told of them; pinned for a GPU, so that its graphs copy them, too.
+        self._fed = torch.zeros(2, self.limit, dtype=torch.long, pin_memory=self._on_gpu)
+        n_told = min(N_CANDIDATES, len(table))
+        self._told = torch.zeros(self.limit, 2, n_told, dtype=torch.int32, pin_memory=self._on_gpu)
         self._records: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
 
     @property
@@ -112,8 +116,7 @@ class Rows:
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
-        (candidates,) = _told(_bits(*_likeliest(*self._logits(state[None]))))
-        return candidates
+        return _candidates(_bits(*_likeliest(*self._logits(state[None])))[0].cpu())
 
     def step(self, chosen: dict[Row, int]) -> dict[Row, Candidates]:
         """Put a token behind each of some rows; those that are left out stay as they are."""
@@ -126,30 +129,32 @@ class Rows:
         elif n_rows > FEW_ROWS:
             n_rows = min(self.limit, -(-n_rows // FEW_ROWS) * FEW_ROWS)
         self._grow(n_rows, n_slots)
-        fed = torch.zeros(2, n_rows, dtype=torch.long)
-        fed[1] = torch.tensor([*(row.n for row in self._used), *[0] * n_rows][:n_rows])
+        fed = self._fed.numpy()  # tokens of rows that rest are put behind them and overwritten
+        fed[1, :n_rows] = [*(row.n for row in self._used), *[0] * n_rows][:n_rows]
         for row, token in chosen.items():
             fed[0, row.place] = token
-        found = self._graphs(fed, n_slots=n_slots) if self._on_gpu else self._stepped(fed, n_slots)
-        candidates = _told(found)
+        if self._on_gpu:
+            self._graphs(n_rows=n_rows, n_slots=n_slots)
+            torch.cuda.current_stream().synchronize()
+        else:
+            self._told[:n_rows] = self._stepped(self._fed[0, :n_rows], self._fed[1, :n_rows], n_slots)
         for row in chosen:
             row.n += 1
-        return {row: candidates[row.place] for row in chosen}
+        return {row: _candidates(self._told[row.place]) for row in chosen}
 
-    def _stepped(self, fed: Tensor, n_slots: int) -> Tensor:
-        """Token ids and positions, (2, B) -> the `_bits` of the likeliest tokens.
+    def _copied(self, n_rows: int, n_slots: int) -> None:
+        """A step with the copies to a GPU and back."""
+        tokens, positions = (part.cuda(non_blocking=True) for part in self._fed[:, :n_rows])
+        self._told[:n_rows].copy_(self._stepped(tokens, positions, n_slots), non_blocking=True)
 
-        Tokens of rows that rest are put behind them and overwritten.
-        """
-        given, positions = fed
+    def _stepped(self, tokens: Tensor, positions: Tensor, n_slots: int) -> Tensor:
+        """Token ids (B,) at positions (B,) -> the `_bits` of the likeliest tokens."""
         if self._steps is not None:  # which stops at its positions by itself
-            tokens, logits = _likeliest(None, self._steps(given, positions, self._keys, self._values))
-        else:
-            read = self._candidates if self.llama is None or self._on_gpu else self._recorded
-            tokens, logits = read(given, positions, self._unseen(positions, n_slots), self._keys, self._values)
-        return _bits(tokens, logits)
+            return _bits(*_likeliest(None, self._steps(tokens, positions, self._keys, self._values)))
+        step = self._likeliest if self.llama is None or self._on_gpu else self._recorded
+        return _bits(*step(tokens, positions, self._unseen(positions, n_slots), self._keys, self._values))
 
-    def _candidates(
+    def _likeliest(
         self, tokens: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots
     ) -> tuple[Tensor, Tensor]:
         """The step itself: token ids (B,) at positions (B,) over all that is not `unseen`, an additive mask (B, 1, 1,
@@ -161,7 +166,7 @@ class Rows:
     def _recorded(
         self, tokens: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots
     ) -> tuple[Tensor, Tensor]:
-        """`_candidates` on a CPU without the Python between its operations, a fifth of a step of one row: recorded once
+        """`_likeliest` on a CPU without the Python between its operations, a fifth of a step of one row: recorded once
         for each number of rows. A record cannot hold what lies in oneDNN's blocks, so it is given that as well.
         """
         llama, n = self.llama, len(keys)
@@ -169,7 +174,7 @@ class Rows:
 
         def candidates(tokens: Tensor, positions: Tensor, unseen: Tensor, given: list[Tensor]) -> tuple[Tensor, Tensor]:
             with llama.reading(given[2 * n :]):
-                return self._candidates(tokens, positions, unseen, given[:n], given[n : 2 * n])
+                return self._likeliest(tokens, positions, unseen, given[:n], given[n : 2 * n])
 
         asked = (tokens, positions, unseen, [*keys, *values, *llama.packed])
         if len(tokens) not in self._records:
@@ -256,13 +261,14 @@ class Rows:
 
 
 def _bits(tokens: Tensor, logits: Tensor) -> Tensor:
-    """Tokens and the bits of their logits, both (B, C), as one tensor to copy to the host, int32 (2, B, C)."""
-    return torch.stack([tokens.int(), logits.view(torch.int32)])
+    """Tokens and the bits of their logits, both (B, C), as one tensor to copy to the host, int32 (B, 2, C)."""
+    return torch.stack([tokens.int(), logits.view(torch.int32)], 1)
 
 
-def _told(bits: Tensor) -> list[Candidates]:
-    tokens, logits = bits.cpu().numpy()
-    return [Candidates(*row) for row in zip(tokens, logits.view(np.float32), strict=True)]
+def _candidates(bits: Tensor) -> Candidates:
+    """What the `_bits` (2, C) of a row say; they are copied, as the next step overwrites them."""
+    tokens, logits = bits.numpy().copy()
+    return Candidates(tokens, logits.view(np.float32))
 
 
 def _likeliest(tokens: Tensor | None, logits: Tensor) -> tuple[Tensor, Tensor]:
