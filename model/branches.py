@@ -160,13 +160,21 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Part:
-    """What attention needs of one part of a pass: an additive `mask` (Q, K), and keys and values (layers, 2, H_kv, K,
-    D), into which those of its Q tokens go at slots `at`.
+    """What attention needs of one part of a pass: keys and values (layers, 2, H_kv, K, D), into which those of its Q
+    tokens go at slots `at`, and an additive mask (group * Q, K), as queries of a key head stand one below the other.
     """
 
     kv: Tensor
     at: slice | Tensor
+    n_tokens: int
     mask: Tensor
+
+
+def _part(lm: Any, kv: Tensor, at: slice | Tensor, seen: Tensor) -> _Part:
+    """A part whose tokens see these slots (Q, K)."""
+    group = lm.config.num_attention_heads // lm.config.num_key_value_heads
+    mask = kv.new_full(seen.shape, torch.finfo(kv.dtype).min).masked_fill_(seen, 0)
+    return _Part(kv, at, len(seen), mask.repeat(group, 1))
 
 
 def run_together(caches: Sequence[BranchCache], llama: FusedLlama | None = None) -> list[dict[int, Tensor]]:
@@ -180,7 +188,7 @@ def run_together(caches: Sequence[BranchCache], llama: FusedLlama | None = None)
         return [{} for _ in caches]
     embeddings = torch.cat([share.embeddings for share in shares.values()])
     parts = [
-        _Part(share.cache.kv, slice(-len(share.positions), None), _mask(share.seen.to(embeddings.device), embeddings))
+        _part(share.cache.lm, share.cache.kv, slice(-len(share.positions), None), share.seen.to(embeddings.device))
         for share in shares.values()
     ]
     positions = torch.cat([share.positions for share in shares.values()]).to(embeddings.device)
@@ -221,8 +229,8 @@ class Passes:
 
     def _run(self, embeddings: Tensor, where: Tensor, seen: Tensor) -> Tensor:
         positions, at = where
-        mask = _mask(seen, embeddings)
-        return _pass(self._lm, self._llama, embeddings, positions, [_Part(self._kv[..., : mask.shape[1], :], at, mask)])
+        part = _part(self._lm, self._kv[..., : seen.shape[1], :], at, seen)
+        return _pass(self._lm, self._llama, embeddings, positions, [part])
 
 
 _ROOM = 256
@@ -232,11 +240,6 @@ _FEWEST_TOKENS, _FEWEST_SLOTS, _MOST_SLOTS = 32, 512, 4096
 def _size(n: int, fewest: int) -> int:
     """The power of two from `fewest` on that holds `n`."""
     return max(fewest, 1 << (n - 1).bit_length())
-
-
-def _mask(seen: Tensor, like: Tensor) -> Tensor:
-    """What is added to scores of slots, so that only those that are `seen` (Q, K) count."""
-    return like.new_full(seen.shape, torch.finfo(like.dtype).min).masked_fill_(seen, 0)
 
 
 def _pass(lm: Any, llama: FusedLlama | None, embeddings: Tensor, positions: Tensor, parts: Sequence[_Part]) -> Tensor:
@@ -263,14 +266,13 @@ def _attended(parts: Sequence[_Part], layer: int, query: Tensor, key: Tensor, va
     The queries that share a key head stand one below the other, so that keys and values need not be repeated.
     """
     n_heads, width = key.shape[1:]
-    lengths = [len(part.mask) for part in parts]
+    lengths = [part.n_tokens for part in parts]
     read = []
     for part, q, k, v in zip(parts, *(tensor.split(lengths) for tensor in (query, key, value)), strict=True):
         keys, values = part.kv[layer]
         keys[:, part.at], values[:, part.at] = k.transpose(0, 1), v.transpose(0, 1)
         stacked = q.transpose(0, 1).reshape(1, n_heads, -1, width)  # (1, H_kv, group * Q, D)
-        mask = part.mask.repeat(stacked.shape[2] // len(part.mask), 1)[None, None]
-        one = F.scaled_dot_product_attention(stacked, keys[None], values[None], attn_mask=mask)
+        one = F.scaled_dot_product_attention(stacked, keys[None], values[None], attn_mask=part.mask[None, None])
         read.append(one.view(-1, len(q), width).transpose(0, 1))
     return torch.cat(read)
 
