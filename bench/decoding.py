@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
@@ -144,18 +145,24 @@ def generate(lm: Any, n_rows: int, device: str, n_tokens: int = 64) -> dict[str,
 def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
     """What speed costs the default on a CPU, on replies that people gave in EmpatheticDialogues (validation).
 
-    Perplexity of the replies over steps of few bits and over bf16, after the same prompts; the largest difference in
-    the probability of any emotion to passes as transformers makes them.
+    Perplexity of the replies over steps of few bits and over bf16, after the same prompts; how far the probability of
+    any emotion is at most from what transformers' passes give, in bf16 and in float32, and those from each other.
     """
     llama = model.rounds.llama
     assert llama is not None
     lm = merged_language_model(locate("smollm2"), embedded_checkpoint(), NANO_EMOX_EMBEDDED)
-    plain = LocalModel(NanoEmoX(lm), model.processor, model.card, model._scaling)
+    exact = deepcopy(lm).float()
+    plain, full = (LocalModel(NanoEmoX(one), model.processor, model.card, model._scaling) for one in (lm, exact))
     quick_or_not: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
-    apart = []
+    apart: dict[str, list[float]] = {}
     for case in chosen(find("empathetic_dialogues", data).cases, n, seed=0):
-        felt, also = (one.perceive(one.attend(UserTurn(case.text))).emotions for one in (model, plain))
-        apart.append(max(abs(felt[label] - also[label]) for label in felt))
+        ours, bf16, float32 = (one.perceive(one.attend(UserTurn(case.text))).emotions for one in (model, plain, full))
+        for name, one, other in (
+            ("ours_from_bf16", ours, bf16),
+            ("ours_from_float32", ours, float32),
+            ("bf16_from_float32", bf16, float32),
+        ):
+            apart.setdefault(name, []).append(max(abs(one[label] - other[label]) for label in one))
         thought = Thought(case.text, case.words[0], case.text, "comfort them")
         prompt, answer = reply_ids(model.processor, case.text, case.history, thought, case.reference)
         for quick, losses in quick_or_not.items():
@@ -166,7 +173,8 @@ def quality(model: LocalModel, data: Path, n: int = 150) -> dict[str, float]:
         "perplexity_bf16": perplexities[False],
         "perplexity_few_bits": perplexities[True],
         "ratio": perplexities[True] / perplexities[False],
-        "labels_apart": max(apart),
+        "labels_apart": {name: max(found) for name, found in apart.items()},
+        "labels_apart_mean": {name: statistics.fmean(found) for name, found in apart.items()},
     }
 
 

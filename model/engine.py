@@ -16,7 +16,7 @@ from . import processor as p
 from .branches import BranchCache
 from .clauses import sentences
 from .encoders.features import Encoder
-from .heads import Answer, Choice, Rules, score
+from .heads import Answer, Choice, Head, Rules, score
 from .nano_emox import NanoEmoX, SoftTokens
 from .prefixes import Ahead, Prefix, Prefixes, Untold, quotations, tell
 from .processor import Processor
@@ -91,6 +91,7 @@ class LocalModel:
     ) -> None:
         self.model = model.eval()
         self.processor = processor
+        self._head = Head(lambda hidden: model.lm.lm_head(hidden), model.lm.get_output_embeddings().weight.data)
         self.rounds = Rounds(model, processor.max_tokens + _REST_TOKENS, room, fused=fused)
         self._scheduler = Scheduler(self.rounds.serve, self.rounds.room.requests)
         self._prefixes = Prefixes(self.rounds.room.prefix_tokens)
@@ -374,9 +375,6 @@ class LocalModel:
         chosen = SoftTokens({slot: tokens for slot, tokens in soft.tokens.items() if slot in slots})
         ids = torch.tensor([self.processor.prefix_ids(chosen.counts(), text, history)], dtype=torch.long)
         return self.model.embed(ids, chosen, self.processor.placeholders)[0]
-
-    def _head(self, hidden: Tensor) -> Tensor:
-        return self.model.lm.lm_head(hidden)
 
     def _probabilities(
         self, prefix: Prefix, task: str, read: Sequence[Modality], labels: Sequence[str], scores: Tensor

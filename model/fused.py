@@ -96,14 +96,20 @@ class Norm:
 
     def __init__(self, module: Any) -> None:
         self.weight, self.eps = module.weight.data, module.variance_epsilon
-        self._twice = self.weight.repeat(2)
+        self._twice = {dtype: self.weight.to(dtype).repeat(2) for dtype in (self.weight.dtype, wide(self.weight))}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """X (N, D) -> (N, D)."""
+        """X (N, D), in the type of the weights or in `wide` -> (N, D), in that of the weights."""
+        twice, width = self._twice[x.dtype], len(self.weight)
         if x.is_cuda:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        both = F.layer_norm(torch.cat([x, -x], -1), self._twice.shape, self._twice, eps=self.eps)
-        return both[:, : len(self.weight)].contiguous()
+            return F.rms_norm(x, (width,), twice[:width], self.eps).to(self.weight.dtype)
+        both = F.layer_norm(torch.cat([x, -x], -1), twice.shape, twice, eps=self.eps)
+        return both[:, :width].to(self.weight.dtype).contiguous()
+
+
+def wide(like: Tensor) -> torch.dtype:
+    """The type in which a pass adds up: at least float32."""
+    return torch.promote_types(like.dtype, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -151,13 +157,18 @@ class FusedLlama:
         head = lm.lm_head.weight.data
         self.shortlist = Shortlist(head) if Shortlist.shortens(head) else None
         self.head: Any = linear(head)
+        if isinstance(self.head, PackedLinear):
+            self.head.weight = head  # as it came, for logits of few tokens (heads.py)
         lm.lm_head = self.head
         products = (one for layer in self.layers for one in (layer.qkv, layer.out, layer.gate_up, layer.down))
         linears = [*(product.linear for product in products), self.head]
         self._packed_layers = [one for one in linears if isinstance(one, PackedLinear)]
 
     def __call__(self, embeddings: Tensor, positions: Tensor, attend: Attend, *, quick: bool = False) -> Tensor:
-        """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows."""
+        """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows.
+
+        What layers add up, and rotations, are in the type of the embeddings, products in that of the weights.
+        """
         x = embeddings.clone()
         cos, sin = (part[0, :, None] for part in self.rotary(x, position_ids=positions[None]))  # (N, 1, D)
         half, n_rotated = self.width // 2, sum(self.heads)
@@ -165,7 +176,7 @@ class FusedLlama:
         for number, layer in enumerate(self.layers):
             qkv = layer.qkv(layer.before(x), quick).unflatten(-1, (-1, self.width))
             turned = qkv[:, :n_rotated]
-            turned = torch.addcmul(turned * cos, turned.roll(half, -1), sin)
+            turned = torch.addcmul(turned * cos, turned.roll(half, -1), sin).to(qkv.dtype)
             query, key = turned.split(self.heads, 1)
             x += layer.out(attend(number, query, key, qkv[:, n_rotated:]).flatten(1), quick)
             gate, up = layer.gate_up(layer.between(x), quick).chunk(2, -1)

@@ -22,8 +22,21 @@ from .scheduler import Request
 Embed = Callable[[Sequence[int]], Tensor]
 """Token ids -> embeddings (L, D)."""
 
-Head = Callable[[Tensor], Tensor]
-"""Last hidden states (N, D) -> logits (N, V)."""
+
+@dataclass(frozen=True)
+class Head:
+    """What a language model says comes next, from last hidden states (N, D): `logits` of all tokens, (N, V), and its
+    `weight` (V, D), by which those of a few are told in float32. In bf16 logits are a sixteenth apart.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    weight: Tensor
+
+    def log_p(self, hidden: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """Log-probabilities, float32 (C,), of tokens, each after one of the states."""
+        row, token = torch.tensor([rows, tokens]).to(hidden.device, non_blocking=True)
+        exact = (hidden[row].float() * self.weight[token].float()).sum(-1)
+        return exact - self.logits(hidden).float().logsumexp(-1)[row]
 
 
 @dataclass(frozen=True)
@@ -65,15 +78,14 @@ def score(
     for task, choice in choices.items():
         question, branches = asked[task]
         grown = [hidden[branch] for branch in branches if branch in hidden]
-        logits = head(torch.cat([hidden[question][-1:], *grown])).float()  # the question's last state serves them all
+        states = torch.cat([hidden[question][-1:], *grown])  # the question's last state serves them all
         rows, next_row = [], 1
         for candidate in choice.candidates:
             rows += [0, *range(next_row, next_row + len(candidate) - 1)]
             next_row += len(candidate) - 1
         targets = [token for candidate in choice.candidates for token in candidate]
-        row, target = torch.tensor([rows, targets]).to(logits.device, non_blocking=True)
-        token_log_p = (logits[row, target] - logits.logsumexp(-1)[row]).cpu()
-        per_candidate = token_log_p.split([len(candidate) for candidate in choice.candidates])
+        lengths = [len(candidate) for candidate in choice.candidates]
+        per_candidate = head.log_p(states, rows, targets).cpu().split(lengths)
         scores[task] = torch.stack([part.sum() for part in per_candidate])
     return scores, {branch: states[-1] for branch, states in hidden.items()}
 

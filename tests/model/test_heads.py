@@ -7,7 +7,7 @@ import torch
 
 from model.branches import BranchCache
 from model.build import LANGUAGE_MODELS
-from model.heads import Answer, Choice, Rules, _drawn, score
+from model.heads import Answer, Choice, Head, Rules, _drawn, score
 from model.rounds import Pass
 from model.rows import Candidates
 
@@ -24,8 +24,9 @@ class Asked:
     def embed(self, ids):
         return self.lm.get_input_embeddings()(torch.tensor(ids))
 
-    def head(self, hidden):
-        return self.lm.lm_head(hidden)
+    @property
+    def head(self):
+        return Head(self.lm.lm_head, self.lm.lm_head.weight)
 
     def log_p(self, prefix, answer):
         logits = self.lm(input_ids=torch.tensor([prefix + answer])).logits[0].float().log_softmax(-1)
