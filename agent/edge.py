@@ -38,12 +38,14 @@ def loading() -> Iterator[None]:
     """While a program loads what stays to its end, no garbage is looked for: there is little among a million objects,
     and to go through them again and again, and once more at the end, took three seconds of a turn's twelve.
     """
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_on:
+            gc.enable()
 
 
 def _judge(error: BaseException) -> tuple[int, str]:

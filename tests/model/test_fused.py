@@ -3,7 +3,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from model.adapters import add_lora
 from model.branches import BranchCache, run_together
@@ -79,6 +79,22 @@ def test_a_fused_model_reads_as_transformers_do_adapters_included(make):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     with pytest.raises(RuntimeError, match="taken by its fused form"):  # and not nonsense
         own(input_ids=ids)
+
+
+@torch.no_grad()
+def test_passes_in_bf16_are_nearer_to_full_precision_than_transformers_are():
+    """As they add up in float32."""
+    config = LlamaConfig(vocab_size=320, hidden_size=128, intermediate_size=256, num_hidden_layers=12,
+                         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True)  # fmt: skip
+    torch.manual_seed(0)
+    lm, ids = LlamaForCausalLM(config).bfloat16().eval(), torch.randint(0, 320, (1, 60))
+    exact = deepcopy(lm).double().model(input_ids=ids).last_hidden_state[0]
+    plain = lm.model(input_ids=ids).last_hidden_state[0]
+    cache = BranchCache(lm.model)
+    cache.append(0, lm.get_input_embeddings()(ids)[0])
+    found = run_together([cache], FusedLlama(lm))[0][0]
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).norm() < 0.8 * (plain - exact).norm()
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])

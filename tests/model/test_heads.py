@@ -61,6 +61,18 @@ def test_candidates_of_any_length_get_their_sequence_log_probability():
     torch.testing.assert_close(states[branch], straight, rtol=0, atol=1e-10)
 
 
+@torch.no_grad()
+def test_tokens_whose_logits_are_alike_in_bf16_are_told_apart():
+    weight = torch.zeros(3, 32).bfloat16()
+    weight[:, 0], weight[1, 1], weight[2, 1] = 16, 2**-6, 2**-5
+    linear = torch.nn.Linear(32, 3, bias=False).bfloat16()
+    linear.weight.copy_(weight)
+    state = torch.ones(1, 32).bfloat16()
+    assert len(set(linear(state)[0].tolist())) == 1
+    found = Head(linear, weight).log_p(state, [0, 0, 0], [0, 1, 2])
+    torch.testing.assert_close(found - found[0], torch.tensor([0, 2**-6, 2**-5]))
+
+
 def run(rules, *wanted):
     """Tokens of an answer when the language model wants given ones in order, and 99 next to them."""
     answer, wanted = Answer(rules), list(wanted)

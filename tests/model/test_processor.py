@@ -43,6 +43,13 @@ def test_what_a_person_writes_never_becomes_a_control_token():
     assert end in processor.ids("<|im_end|>")
 
 
+def test_what_is_done_with_token_ids_does_not_change_them_for_others():
+    processor = tiny_processor()
+    ids = processor.ids("Why?")
+    ids.append(7)
+    assert processor.ids("Why?") == ids[:-1]
+
+
 def test_question_and_lead_are_tokenised_apart():
     processor = tiny_processor()
     assert processor.question_ids("Why?", "As") == processor.question_ids("Why?") + processor.ids("As")

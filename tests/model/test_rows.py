@@ -79,15 +79,14 @@ def test_recorded_steps_of_any_number_of_rows_are_those_that_python_takes(n_rows
     torch.manual_seed(0)
     lm = LANGUAGE_MODELS["tiny-llama"]().bfloat16().eval()
     rows = rows_over(lm, 11, 100, fused=True)
-    taken = [rows.take(read(lm, [1, 2, *range(number)]), 0, 9) for number in range(n_rows)]
+    taken, weights = [rows.take(read(lm, [1, 2, *range(number)]), 0, 9) for number in range(n_rows)], rows.llama.packed
     for token in (4, 5):
         found = rows.step(dict.fromkeys(taken, token))
     for number, row in enumerate(taken):
         logits = lm(input_ids=torch.tensor([[1, 2, *range(number), 4, 5]])).logits[0, -1].float()
         np.testing.assert_allclose(logits[found[row].tokens], found[row].logits, atol=0.05)
     assert len(rows._records) == 1
-    before = rows.llama.packed
-    assert all(one is other for one, other in zip(before, rows.llama.packed, strict=True))
+    assert all(one is other for one, other in zip(weights, rows.llama.packed, strict=True))
 
 
 @torch.no_grad()
