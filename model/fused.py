@@ -9,8 +9,7 @@ passes and are bf16 throughout. How a GPU takes steps is in kernels.py.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +161,7 @@ class FusedLlama:
         lm.lm_head = self.head
         products = (one for layer in self.layers for one in (layer.qkv, layer.out, layer.gate_up, layer.down))
         linears = [*(product.linear for product in products), self.head]
-        self._packed_layers = [one for one in linears if isinstance(one, PackedLinear)]
+        self.packed = [one.packed for one in linears if isinstance(one, PackedLinear)]
 
     def __call__(self, embeddings: Tensor, positions: Tensor, attend: Attend, *, quick: bool = False) -> Tensor:
         """Embeddings (N, D) at positions (N,) -> last hidden states (N, D); a quick pass is a step of few rows.
@@ -182,25 +181,6 @@ class FusedLlama:
             gate, up = layer.gate_up(layer.between(x), quick).chunk(2, -1)
             x += layer.down(F.silu(gate) * up, quick)
         return self.norm(x)
-
-    @property
-    def packed(self) -> list[Tensor]:
-        """Weights that lie in oneDNN's blocks."""
-        return [layer.packed for layer in self._packed_layers]
-
-    @contextmanager
-    def reading(self, packed: Sequence[Tensor]) -> Iterator[None]:
-        """Read these for `packed`."""
-        before = self.packed
-        self._put(packed)
-        try:
-            yield
-        finally:
-            self._put(before)
-
-    def _put(self, packed: Sequence[Tensor]) -> None:
-        for layer, weight in zip(self._packed_layers, packed, strict=True):
-            layer.packed = weight
 
 
 def _taken(*_: Any, **__: Any) -> None:

@@ -167,16 +167,16 @@ class Rows:
         self, tokens: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots
     ) -> tuple[Tensor, Tensor]:
         """`_likeliest` on a CPU without the Python between its operations, a fifth of a step of one row: recorded once
-        for each number of rows. A record cannot hold what lies in oneDNN's blocks, so it is given that as well.
+        for each number of rows. A record cannot hold what lies in oneDNN's blocks, so it is given that as well; whoever
+        reads what is given, the record knows it.
         """
-        llama, n = self.llama, len(keys)
-        assert llama is not None
+        assert self.llama is not None
+        n = len(keys)
 
         def candidates(tokens: Tensor, positions: Tensor, unseen: Tensor, given: list[Tensor]) -> tuple[Tensor, Tensor]:
-            with llama.reading(given[2 * n :]):
-                return self._likeliest(tokens, positions, unseen, given[:n], given[n : 2 * n])
+            return self._likeliest(tokens, positions, unseen, given[:n], given[n : 2 * n])
 
-        asked = (tokens, positions, unseen, [*keys, *values, *llama.packed])
+        asked = (tokens, positions, unseen, [*keys, *values, *self.llama.packed])
         if len(tokens) not in self._records:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it holds for this number of rows alone

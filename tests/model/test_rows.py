@@ -79,14 +79,22 @@ def test_recorded_steps_of_any_number_of_rows_are_those_that_python_takes(n_rows
     torch.manual_seed(0)
     lm = LANGUAGE_MODELS["tiny-llama"]().bfloat16().eval()
     rows = rows_over(lm, 11, 100, fused=True)
-    taken, weights = [rows.take(read(lm, [1, 2, *range(number)]), 0, 9) for number in range(n_rows)], rows.llama.packed
+    taken = [rows.take(read(lm, [1, 2, *range(number)]), 0, 9) for number in range(n_rows)]
     for token in (4, 5):
         found = rows.step(dict.fromkeys(taken, token))
     for number, row in enumerate(taken):
         logits = lm(input_ids=torch.tensor([[1, 2, *range(number), 4, 5]])).logits[0, -1].float()
         np.testing.assert_allclose(logits[found[row].tokens], found[row].logits, atol=0.05)
     assert len(rows._records) == 1
-    assert all(one is other for one, other in zip(weights, rows.llama.packed, strict=True))
+
+
+@torch.no_grad()
+def test_what_a_step_tells_stays_when_the_next_is_taken(lm):
+    rows = rows_over(lm, 1, 100, fused=True)
+    row = rows.take(read(lm, [1, 2]), 0, 9)
+    found = rows.step({row: 40})[row]
+    rows.step({row: 41})
+    check(lm, [1, 2, 40], found)
 
 
 @torch.no_grad()
