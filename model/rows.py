@@ -28,14 +28,11 @@ from .graphs import Graphs
 N_CANDIDATES = 256
 """Likeliest tokens that a step tells; nothing else can be chosen."""
 _SLOTS = 256
-"""Rows grow by so many slots at a time; a graph reads one, two, four ... times as many."""
+"""A graph reads so many slots, or two, four ... times as many."""
+_ROOM = 64
+"""On a CPU rows grow by so many slots at a time."""
 _ALIKE = 32
 """A step reads a multiple of so many slots, as a new shape takes a CPU as long as a product to prepare for."""
-
-_FLASH_ROWS = 8
-"""Up to so many rows torch's fused attention is quicker on a CPU than products; on a GPU it never is, as it gives all
-the slots of a key head to one multiprocessor.
-"""
 
 Slots = list[Tensor]
 """Keys, or values, of each layer, (rows, H_kv, slots, D)."""
@@ -73,7 +70,7 @@ class Rows:
     def __post_init__(self) -> None:
         table = self.lm.get_input_embeddings().weight
         self._on_gpu = table.is_cuda
-        self._make_room(*((self.limit, self.max_slots) if self._on_gpu else (1, _SLOTS)))
+        self._make_room(*((self.limit, self.max_slots) if self._on_gpu else (1, _ROOM)))
         self._steps = None if self.llama is None else self._kernels(self.llama)
         self._graphs = Graphs(self._copied)
         # Tokens and positions of rows and what is told of them; pinned for a GPU, so that its graphs copy them, too.
@@ -106,13 +103,14 @@ class Rows:
         return row
 
     def give_up(self, row: Row) -> None:
-        """Free a row; the last one takes its place."""
+        """Free a row; the last one takes its place. What long or many rows took on a CPU is given back with them."""
         last = self._used.pop()
-        if last is row:
-            return
-        self._kv[:, :, row.place, :, : last.n] = self._kv[:, :, last.place, :, : last.n]
-        self._used[row.place] = last
-        last.place = row.place
+        if last is not row:
+            self._kv[:, :, row.place, :, : last.n] = self._kv[:, :, last.place, :, : last.n]
+            self._used[row.place] = last
+            last.place = row.place
+        if not self._used and not self._on_gpu:
+            self._make_room(1, _ROOM)
 
     def first(self, state: Tensor) -> Candidates:
         """Candidates for a row's first token, from the last hidden state (D,) of what it goes on from."""
@@ -129,6 +127,8 @@ class Rows:
         elif n_rows > FEW_ROWS:
             n_rows = min(self.limit, -(-n_rows // FEW_ROWS) * FEW_ROWS)
         self._grow(n_rows, n_slots)
+        if not self._on_gpu and n_rows > FEW_ROWS:
+            n_slots = self._kv.shape[-2]  # a part of them would be copied by each product
         fed = self._fed.numpy()  # tokens of rows that rest are put behind them and overwritten
         fed[1, :n_rows] = [*(row.n for row in self._used), *[0] * n_rows][:n_rows]
         for row, token in chosen.items():
@@ -256,7 +256,7 @@ class Rows:
         if n_rows <= rows and n_slots <= slots:
             return
         more_rows = max(rows, min(self.limit, 1 << (n_rows - 1).bit_length()))
-        self._make_room(more_rows, max(slots, -(-n_slots // _SLOTS) * _SLOTS))
+        self._make_room(more_rows, max(slots, -(-n_slots // _ROOM) * _ROOM))
         self._kv[:, :, :rows, :, :slots] = before
 
 
@@ -293,9 +293,11 @@ def _attend(
 
 def _attended(stacked: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, scaling: float) -> Tensor:
     """Queries that share a key head, (B, H_kv, group, D), over the slots of their rows."""
-    if not stacked.is_cuda and len(stacked) <= _FLASH_ROWS:
+    if not stacked.is_cuda and len(stacked) <= FEW_ROWS:
         return F.scaled_dot_product_attention(stacked, keys, values, attn_mask=unseen, scale=scaling)
-    scores = (keys @ stacked.mT).mT.float() * scaling + unseen  # (keys @ queries: neither is rearranged for it)
+    # With more rows products are quicker than torch's fused attention; on a GPU that gives a key head's slots to one
+    # multiprocessor.
+    scores = (stacked @ keys.mT).float() * scaling + unseen
     return scores.softmax(-1).to(values.dtype) @ values
 
 
