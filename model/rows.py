@@ -25,12 +25,16 @@ from .branches import BranchCache
 from .fused import FEW_ROWS, FusedLlama
 from .graphs import Graphs
 
-N_CANDIDATES = 256
+N_CANDIDATES = 64
 """Likeliest tokens that a step tells; nothing else can be chosen."""
+_LISTED = 4 * N_CANDIDATES
+"""Of tokens so many are listed roughly, where they are, before the likeliest are known."""
 _SLOTS = 256
 """A graph reads so many slots, or two, four ... times as many."""
 _ROOM = 64
 """On a CPU rows grow by so many slots at a time."""
+_LONG = 512
+"""Slots of rows for which a CPU has no room while nobody uses it."""
 _ALIKE = 32
 """A step reads a multiple of so many slots, as a new shape takes a CPU as long as a product to prepare for."""
 
@@ -103,13 +107,13 @@ class Rows:
         return row
 
     def give_up(self, row: Row) -> None:
-        """Free a row; the last one takes its place. What long or many rows took on a CPU is given back with them."""
+        """Free a row; the last one takes its place. What long rows took on a CPU is given back with the last of all."""
         last = self._used.pop()
         if last is not row:
             self._kv[:, :, row.place, :, : last.n] = self._kv[:, :, last.place, :, : last.n]
             self._used[row.place] = last
             last.place = row.place
-        if not self._used and not self._on_gpu:
+        if not self._used and not self._on_gpu and self._kv.shape[-2] > _LONG:
             self._make_room(1, _ROOM)
 
     def first(self, state: Tensor) -> Candidates:
@@ -210,7 +214,7 @@ class Rows:
     def _logits(self, hidden: Tensor) -> tuple[Tensor | None, Tensor]:
         """Tokens (C,), or None for all of them, and their logits (B, C) after hidden states (B, D)."""
         if self.llama is not None and self.llama.shortlist is not None and len(hidden) <= FEW_ROWS:
-            return self.llama.shortlist(hidden, N_CANDIDATES)
+            return self.llama.shortlist(hidden, _LISTED)
         return None, self.lm.lm_head(hidden).float()
 
     def _plain(self, embeddings: Tensor, positions: Tensor, unseen: Tensor, keys: Slots, values: Slots) -> Tensor:
