@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The likeliest next tokens, int64 (N,), likeliest first, and their logits, float32 (N,)."""
+    """The likeliest next tokens, int32 (N,), likeliest first, and their logits, float32 (N,)."""
 
     tokens: np.ndarray
     logits: np.ndarray
