@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from .edge import main_guard
+from .edge import loading, main_guard
 from .events import Finished, Heard, Perceived, Planned, Remembered, Spoken, Started, TurnResult
 from .memory_views import episode_table
 from .opening import open_agent, open_ears
@@ -88,7 +88,7 @@ def run(console: Console) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be made ({error.strerror}): set EMOX_HOME to a folder you own") from None
-    with console.status("waking up ..."):
+    with console.status("waking up ..."), loading():
         agent = open_agent(settings)
     with agent:
         path, results = converse(agent, folder, console)

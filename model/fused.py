@@ -3,7 +3,7 @@
 transformers computes a layer with some forty small operations around seven products. Here there are four products, a
 norm is one operation and what attends is given by the caller. On a CPU weights lie as products read them: in bf16 in
 oneDNN's blocks, and once more in few bits for steps of decoding, in which few rows share them. Labels are scored in
-passes and are bf16 throughout. How a GPU takes steps is in kernels.py.
+passes, by bf16 weights alone. How a GPU takes steps is in kernels.py.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def rows_over(lm, limit, max_slots, fused):
     return Rows(own, limit, max_slots, llama=FusedLlama(own) if fused else None)
 
 
-def check(lm, sequence, candidates):
+def assert_likeliest(lm, sequence, candidates):
     """That they are the likeliest tokens after a whole sequence, read in one pass."""
     logits = lm(input_ids=torch.tensor([sequence])).logits[0, -1].float()
     np.testing.assert_allclose(candidates.logits, logits.topk(len(candidates.logits)).values, atol=1e-5)
@@ -60,7 +60,7 @@ def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
             fed = {row: data.draw(tokens) for n, row in enumerate(sequences) if n in chosen}
             for row, candidates in rows.step(fed).items():
                 sequences[row].append(fed[row])
-                check(lm, sequences[row], candidates)
+                assert_likeliest(lm, sequences[row], candidates)
     assert rows.n_free == 4 - len(sequences)
 
 
@@ -69,13 +69,13 @@ def test_each_row_goes_on_as_its_own_sequence(lm, fused, data):
 def test_the_first_candidates_come_from_the_last_state(lm, fused):
     cache = BranchCache(lm.model)
     states = cache.extend({0: lm.get_input_embeddings()(torch.tensor([5, 6, 7]))})
-    check(lm, [5, 6, 7], rows_over(lm, 1, 100, fused).first(states[0][-1]))
+    assert_likeliest(lm, [5, 6, 7], rows_over(lm, 1, 100, fused).first(states[0][-1]))
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 5, 11])
 @torch.no_grad()
 def test_recorded_steps_of_any_number_of_rows_are_those_that_python_takes(n_rows):
-    """In bf16, as its products are oneDNN's on a CPU that has them; beyond eight rows attention is another."""
+    """In bf16, as its products are oneDNN's on a CPU that has them; beyond four rows attention is another."""
     torch.manual_seed(0)
     lm = LANGUAGE_MODELS["tiny-llama"]().bfloat16().eval()
     rows = rows_over(lm, 11, 100, fused=True)
@@ -94,7 +94,22 @@ def test_what_a_step_tells_stays_when_the_next_is_taken(lm):
     row = rows.take(read(lm, [1, 2]), 0, 9)
     found = rows.step({row: 40})[row]
     rows.step({row: 41})
-    check(lm, [1, 2, 40], found)
+    assert_likeliest(lm, [1, 2, 40], found)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@torch.no_grad()
+def test_what_a_long_row_took_is_given_back_and_the_next_goes_on_as_it_should(lm, fused):
+    rows = rows_over(lm, 2, 900, fused)
+    long, short = rows.take(read(lm, [1] * 600), 0, 9), rows.take(read(lm, [1, 2]), 0, 9)
+    taken = rows._kv.numel()
+    rows.give_up(long)
+    assert rows._kv.numel() == taken  # somebody is there
+    assert_likeliest(lm, [1, 2, 3], rows.step({short: 3})[short])
+    rows.give_up(short)
+    assert rows._kv.numel() < taken / 8
+    again = rows.take(read(lm, [4, 5]), 0, 9)
+    assert_likeliest(lm, [4, 5, 6], rows.step({again: 6})[again])
 
 
 @torch.no_grad()
@@ -104,7 +119,7 @@ def test_a_record_holds_however_far_the_rows_have_grown(lm):
     for token in range(290):
         ids.append(token)
         found = rows.step({row: token})[row]
-    check(lm, ids, found)
+    assert_likeliest(lm, ids, found)
     assert len(rows._records) == 1
 
 
@@ -135,7 +150,7 @@ def test_a_row_has_an_end_and_rows_are_few(lm):
     with pytest.raises(ValueError, match="3 tokens and 3 more are too many for a row of 5"):
         rows.take(read(lm, [1, 2, 3]), 0, 3)
     row = rows.take(read(lm, [1, 2, 3]), 0, 2)
-    check(lm, [1, 2, 3, 4], rows.step({row: 4})[row])
-    check(lm, [1, 2, 3, 4, 5], rows.step({row: 5})[row])
+    assert_likeliest(lm, [1, 2, 3, 4], rows.step({row: 4})[row])
+    assert_likeliest(lm, [1, 2, 3, 4, 5], rows.step({row: 5})[row])
     with pytest.raises(ValueError, match="all 1 rows"):
         rows.take(read(lm, [1]), 0, 1)
